@@ -1,0 +1,95 @@
+"""The universal adversarial perturbation of Moosavi-Dezfooli et al. (CVPR 2017)."""
+
+import torch
+from torch import Tensor
+
+from uap_lightning.attacks.deepfool import deepfool
+from uap_lightning.attacks.fooling import fooling_ratio
+from uap_lightning.attacks.universal import Universal, check_goal
+from uap_lightning.data.crops import Images
+from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.norms import LpNorm
+from uap_lightning.progress import progress_bar
+
+
+def deepfool_uap(
+    network: TargetNetwork,
+    images: Images,
+    labels: Tensor,
+    norm: LpNorm,
+    seed: int,
+    *,
+    goal: float = 0.8,
+    max_passes: int = 10,
+    candidates: int = 10,
+    overshoot: float = 0.02,
+    max_iterations: int = 10,
+    batch_size: int = 64,
+) -> Universal:
+    """Algorithm 1 of the paper, with the settings of the authors' code (LTS4).
+
+    Image by image, the smallest step that sends I + rho over the decision boundary is added to
+    rho, and rho is projected back onto the ball. Images that rho already fools are skipped;
+    they are found in batches, which changes nothing in the result. A step counts only when
+    DeepFool converged in fewer than ``max_iterations`` - 1 linearisations.
+
+    Args:
+        network: the target network.
+        images: crafting images; they are shuffled anew for every pass.
+        labels: the network's own predictions on them, N.
+        norm: the ball that rho lives in.
+        seed: of the order of the images.
+        goal: fooling ratio on the crafting images at which crafting stops.
+        max_passes: passes over the images at most.
+        candidates: classes that DeepFool considers.
+        overshoot: of DeepFool.
+        max_iterations: of DeepFool.
+        batch_size: images screened in one forward pass.
+    """
+    check_goal(goal)
+    device = network.mean.device
+    rho = torch.zeros(images.take([0]).shape[1:], device=device)
+    generator = torch.Generator().manual_seed(seed)
+    passes = 0
+    for passes in range(1, max_passes + 1):
+        order = torch.randperm(len(images), generator=generator).tolist()
+        with progress_bar() as bar:
+            task = bar.add_task(f"DeepFool UAP, pass {passes}", total=len(order))
+            position = 0
+            while position < len(order):
+                ahead = order[position : position + batch_size]
+                block = images.take(ahead).to(device).float()
+                unfooled = network.predict(block + rho) == labels[ahead].to(device)
+                seen = len(ahead)
+                if bool(unfooled.any()):
+                    first = int(unfooled.int().argmax())
+                    seen = first + 1
+                    rho = _update(
+                        network, block[first], rho, norm, candidates, overshoot, max_iterations
+                    )
+                position += seen
+                bar.advance(task, seen)
+        if fooling_ratio(network, images, labels, rho, batch_size) >= goal:
+            break
+    return Universal(rho.cpu(), passes)
+
+
+def _update(
+    network: TargetNetwork,
+    image: Tensor,
+    rho: Tensor,
+    norm: LpNorm,
+    candidates: int,
+    overshoot: float,
+    max_iterations: int,
+) -> Tensor:
+    found = deepfool(network, image + rho, candidates, overshoot, max_iterations)
+    if found.iterations >= max_iterations - 1:
+        return rho
+    if not bool(found.step.isfinite().all()):
+        raise UapError(
+            f"DeepFool met a gradient that is not finite on the network {network.name}: check "
+            "its weights and its normalisation."
+        )
+    return norm.project(rho + found.step)

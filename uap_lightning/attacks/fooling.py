@@ -1,0 +1,48 @@
+"""How often a perturbation changes what the network says."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from uap_lightning.data.crops import Images
+from uap_lightning.networks import TargetNetwork
+
+
+def batches(images: Images, size: int, device: torch.device) -> Iterator[Tensor]:
+    """The images in order, as float batches 0-255 on the device; one batch in memory at a time."""
+    for start in range(0, len(images), size):
+        yield images.take(range(start, min(start + size, len(images)))).to(device).float()
+
+
+def clean_predictions(network: TargetNetwork, images: Images, batch_size: int = 64) -> Tensor:
+    """The class that the network gives each clean image (int64, N, on the CPU)."""
+    device = network.mean.device
+    parts = [network.predict(batch).cpu() for batch in batches(images, batch_size, device)]
+    return torch.cat(parts)
+
+
+def fooling_ratio(
+    network: TargetNetwork, images: Images, labels: Tensor, rho: Tensor, batch_size: int = 64
+) -> float:
+    """Share of images whose predicted class changes under ``rho`` (delta in the papers).
+
+    Args:
+        network: the target network.
+        images: what to perturb; the perturbed image is clamp(I + rho, 0, 255).
+        labels: the network's own predictions on the clean images, N.
+        rho: the perturbation, 3 x H x W, in pixel units.
+        batch_size: images a forward pass.
+
+    Returns:
+        between 0 and 1.
+    """
+    device = network.mean.device
+    rho = rho.to(device)
+    predicted = torch.cat(
+        [
+            network.predict((batch + rho).clamp(0, 255)).cpu()
+            for batch in batches(images, batch_size, device)
+        ]
+    )
+    return float((predicted != labels).float().mean())

@@ -1,0 +1,262 @@
+"""Where ``conf/`` is, the typed schema, and the check that runs before any work."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from uap_lightning.errors import UapError
+from uap_lightning.norms import LpNorm
+from uap_lightning.protocols import Protocol
+
+# Keys of a group's node that the command line and other nodes read.
+NOT_ARGUMENTS = ("name", "root")
+
+
+def find_conf() -> str:
+    """The folder of the configs: in the wheel beside this file, in a checkout one level up.
+
+    Raises:
+        UapError: neither holds ``train.yaml``.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise UapError(
+        f"no conf/train.yaml in {package} or {package.parent}: the installation is incomplete; "
+        "install uap-lightning again."
+    )
+
+
+@dataclass
+class NormConfig:
+    """The ball that perturbations live in."""
+
+    name: str = MISSING
+    p: float = MISSING
+    eps: float = MISSING
+    reference_size: int | None = None
+
+
+@dataclass
+class ProtocolConfig:
+    """A test protocol."""
+
+    correct_only: bool = MISSING
+    perturbed_share: float = MISSING
+
+
+@dataclass
+class BankConfig:
+    """How many perturbations, and the bounds they keep."""
+
+    train: int = MISSING
+    test: int = MISSING
+    extended: int = MISSING
+    min_fooling_ratio: float = MISSING
+    max_cosine: float = MISSING
+    attempts: int = MISSING
+    path: str | None = None
+
+
+@dataclass
+class LossConfig:
+    """Weights of the two terms of the training loss."""
+
+    cross_entropy: float = MISSING
+    reconstruction: float = MISSING
+
+
+@dataclass
+class RectifierConfig:
+    """A rectifier and how it is trained."""
+
+    name: str = MISSING
+    model: dict[str, Any] = MISSING
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] | None = None
+    batch_size: int = MISSING
+    epochs: int = MISSING
+    steps: int = MISSING
+    gradient_clip: float | None = None
+    perturbed_share: float = MISSING
+    vary: bool = MISSING
+
+
+@dataclass
+class DetectorConfig:
+    """A detector and the sample it is fitted on."""
+
+    name: str = MISSING
+    model: dict[str, Any] = MISSING
+    max_images: int = MISSING
+    perturbed_share: float = MISSING
+
+
+@dataclass
+class PathsConfig:
+    """Where files go."""
+
+    output_dir: str | None = MISSING  # None while a config is printed
+    bank_dir: str = MISSING
+    cache_dir: str = MISSING
+
+
+@dataclass
+class JobConfig:
+    """What every command has."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    overwrite: bool = False
+    accelerator: str = "auto"
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class CraftConfig(JobConfig):
+    """``python -m uap_lightning.craft``."""
+
+    network: dict[str, Any] = MISSING
+    norm: NormConfig = field(default_factory=NormConfig)
+    data: dict[str, Any] = MISSING
+    attack: dict[str, Any] = MISSING
+    bank: BankConfig = field(default_factory=BankConfig)
+
+
+@dataclass
+class TestConfig(CraftConfig):
+    """What training and evaluation share: both end in a test."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    protocol: dict[str, ProtocolConfig] = MISSING
+    trainer: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = MISSING
+
+
+@dataclass
+class TrainConfig(TestConfig):
+    """``python -m uap_lightning.train``."""
+
+    rectifier: RectifierConfig = field(default_factory=RectifierConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    ckpt_path: str | None = None
+
+
+@dataclass
+class EvaluateConfig(TestConfig):
+    """``python -m uap_lightning.evaluate``."""
+
+    defense: str = MISSING
+
+
+@dataclass
+class ReportConfig:
+    """``python -m uap_lightning.report``."""
+
+    results: str = MISSING
+    output: str | None = None
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra under the names that the primary configs use."""
+    store = ConfigStore.instance()
+    for name, schema in (
+        ("craft_schema", CraftConfig),
+        ("train_schema", TrainConfig),
+        ("evaluate_schema", EvaluateConfig),
+        ("report_schema", ReportConfig),
+    ):
+        store.store(name=name, node=schema)
+
+
+def build(node: DictConfig, **arguments: object) -> Any:
+    """Instantiate a group's node; ``name`` and ``root`` are for people, not arguments."""
+    content = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(content, dict)
+    return instantiate({k: v for k, v in content.items() if k not in NOT_ARGUMENTS}, **arguments)
+
+
+def check(cfg: DictConfig) -> None:
+    """Resolve the whole config and check it, before any work.
+
+    Raises:
+        UapError: a value is missing, refers to nothing, or is out of its range; an object's
+            ``_target_`` does not exist or does not take its arguments.
+    """
+    try:
+        content = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise UapError(
+            f"{key} has no usable value ({' '.join(str(error.msg or error).split())}): set it on "
+            "the command line as key=value."
+        ) from error
+    for key, node in _objects(content, ""):
+        _check_object(key, node)
+    if "norm" in cfg:
+        LpNorm(cfg.norm.p, cfg.norm.eps)
+    for protocol in (cfg.get("protocol") or {}).values():
+        Protocol(protocol.correct_only, protocol.perturbed_share)
+    if "protocol" in cfg and not cfg.protocol:
+        raise UapError("protocol is empty: choose protocol=a, protocol=b or protocol=[a,b].")
+    if "bank" in cfg:
+        _check_bank(cfg.bank)
+
+
+def _check_bank(bank: DictConfig) -> None:
+    for key in ("train", "test", "attempts"):
+        if bank[key] < 1:
+            raise UapError(f"bank.{key} is {bank[key]}: expected at least 1.")
+    if bank.extended < bank.train:
+        raise UapError(
+            f"bank.extended is {bank.extended}: expected at least bank.train ({bank.train}), "
+            "because the extended set holds the crafted perturbations too."
+        )
+    for key in ("min_fooling_ratio", "max_cosine"):
+        if not 0 <= bank[key] <= 1:
+            raise UapError(f"bank.{key} is {bank[key]}: expected a number between 0 and 1.")
+
+
+def _objects(content: object, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(content, list):
+        for number, item in enumerate(content):
+            yield from _objects(item, f"{key}[{number}]")
+    if isinstance(content, dict):
+        if "_target_" in content:
+            yield key, content
+        for name, item in content.items():
+            yield from _objects(item, f"{key}.{name}".lstrip("."))
+
+
+def _check_object(key: str, node: dict[str, Any]) -> None:
+    """That ``_target_`` exists and takes the arguments beside it."""
+    target = str(node["_target_"])
+    try:
+        found = get_object(target)
+    except Exception as error:  # hydra re-raises whatever the import raised
+        raise UapError(
+            f"{key}._target_ is {target}, which cannot be imported "
+            f"({' '.join(str(error).split())}): correct the name or install its package."
+        ) from error
+    named = {k for k in node if not (k.startswith("_") and k.endswith("_"))}
+    named -= set(NOT_ARGUMENTS) if "." not in key else set()
+    try:
+        inspect.signature(found).bind_partial(**dict.fromkeys(named))
+    except TypeError as error:
+        raise UapError(
+            f"{key} does not fit {target} ({error}): remove or rename the key."
+        ) from error
+    except ValueError:
+        # A few compiled classes have no signature to compare with.
+        return

@@ -1,0 +1,113 @@
+"""Fill a bank of perturbations: ``python -m uap_lightning.craft network=... norm=...``."""
+
+import logging
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.config import build, check
+from uap_lightning.data import PhotographDataModule
+from uap_lightning.data.crops import CropDataset
+from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.networks.weights import digest_of_weights
+from uap_lightning.norms import LpNorm, ball
+from uap_lightning.perturbations.bank import Bank, Bounds, Recipe, fill_bank, open_bank
+from uap_lightning.run import launch, pick_device, running
+from uap_lightning.storage import digest_of, read_tensors, write_tensors
+
+log = logging.getLogger(__name__)
+
+
+def craft(cfg: DictConfig) -> None:
+    """Craft what the bank lacks and say where it is."""
+    with running(cfg) as run:
+        if run.finished:
+            log.info("The bank is complete; overwrite=true checks it again.")
+            return
+        check(cfg)
+        with run.stage("data"):
+            data, network = load_data_and_network(cfg)
+        with run.stage("craft"):
+            bank = find_bank(cfg, data, network)
+        run.content["digests"] = {"bank": bank.digest}
+        log.info(
+            "The bank %s holds %d training and %d test perturbations",
+            bank.folder,
+            len(bank.train),
+            len(bank.test),
+        )
+
+
+def load_data_and_network(cfg: DictConfig) -> tuple[PhotographDataModule, TargetNetwork]:
+    """The photographs, the network on its device, and the network's predictions on the crops.
+
+    Raises:
+        UapError: photographs or weights are missing, or do not fit each other.
+    """
+    data: PhotographDataModule = build(cfg.data)
+    data.setup()
+    network: TargetNetwork = build(cfg.network).to(pick_device(cfg.accelerator))
+    classes = network.check_size(data.crop)
+    highest = int(data.test.label.max())
+    if highest >= classes:
+        raise UapError(
+            f"the photographs have class {highest} and the network {network.name} has {classes} "
+            "classes: choose the network that these labels belong to."
+        )
+    weights = digest_of_weights(network)
+    for crops in (data.train, data.craft, data.unseen, data.test):
+        if crops is not None:
+            predict_once(network, weights, crops, data.cache_dir)
+    return data, network
+
+
+def predict_once(network: TargetNetwork, weights: str, crops: CropDataset, cache_dir: Path) -> None:
+    """Set the network's predictions on clean crops, from the cache where they are known."""
+    key = digest_of([weights, crops.description()])[:20]
+    path = cache_dir / f"predictions-{key}.safetensors"
+    if not path.exists():
+        write_tensors(path, {"prediction": clean_predictions(network, crops)}, {})
+    crops.prediction = read_tensors(path)[0]["prediction"]
+
+
+def ball_of(cfg: DictConfig) -> LpNorm:
+    """The ball of the config's norm at the config's crop."""
+    return ball(cfg.norm.p, cfg.norm.eps, cfg.norm.reference_size, cfg.data.crop)
+
+
+def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> Bank:
+    """The bank of this network, norm and data: the one named, or one crafted where missing.
+
+    Raises:
+        UapError: the bank named does not fit, or the bounds cannot be met.
+    """
+    norm = ball_of(cfg)
+    if cfg.bank.path is not None:
+        return open_bank(Path(cfg.bank.path), network.name, norm, data.crop)
+    settings = OmegaConf.to_container(cfg.attack, resolve=True)
+    assert isinstance(settings, dict)
+    recipe = Recipe(
+        network=network,
+        weights=digest_of_weights(network),
+        norm=norm,
+        attack=build(cfg.attack),
+        settings={str(key): value for key, value in settings.items()},
+        bounds=Bounds(cfg.bank.min_fooling_ratio, cfg.bank.max_cosine, cfg.bank.attempts),
+        craft=data.craft,
+        unseen=data.unseen,
+        seed=cfg.seed,
+    )
+    return fill_bank(Path(cfg.paths.bank_dir), recipe, cfg.bank.train, cfg.bank.test)
+
+
+def main() -> None:
+    """Console script ``uap-craft``."""
+    torch.set_float32_matmul_precision("high")
+    launch(craft, "craft")
+
+
+if __name__ == "__main__":
+    main()

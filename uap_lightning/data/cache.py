@@ -1,0 +1,138 @@
+"""Decode once: photographs, resized, in one memory-mapped file of uint8 pixels."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms import functional
+
+from uap_lightning.data.photographs import Photograph
+from uap_lightning.errors import UapError
+from uap_lightning.progress import track
+from uap_lightning.storage import digest_of, make_folder, read_json, write_json
+
+Pixels = NDArray[np.uint8]
+
+
+class ImageCache:
+    """Resized photographs, read as slices of a memory-mapped file.
+
+    Args:
+        folder: a folder that :func:`decode_once` has filled.
+
+    Attributes:
+        digest: SHA-256 over shapes and pixels; it names the data in records.
+        sizes: height and width of each image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        index = read_json(folder / "index.json", "the index of an image cache")
+        self.folder = folder
+        self.digest = str(index["digest"])
+        self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]  # type: ignore[attr-defined]
+        ends = np.cumsum([0] + [3 * h * w for h, w in self.sizes])
+        self._starts = [int(start) for start in ends]
+        self._pixels: Pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, number: int) -> Pixels:
+        """The pixels of one image: uint8, H x W x 3, RGB, a view of the file."""
+        height, width = self.sizes[number]
+        start = self._starts[number]
+        return self._pixels[start : start + 3 * height * width].reshape(height, width, 3)
+
+
+def decode_once(
+    photographs: Sequence[Photograph], resize: int | None, smallest: int, root: Path
+) -> ImageCache:
+    """The cache of these photographs; decoded now if this is the first time.
+
+    Args:
+        photographs: the files.
+        resize: short side after resizing, in pixels (bilinear, antialiased); None keeps them.
+        smallest: a photograph with a shorter side than this is refused.
+        root: folder that holds the caches, one folder each.
+
+    Raises:
+        UapError: a file is missing, truncated, no image, or too small; the file is named.
+    """
+    key = digest_of([[str(p.path), *_stamp(p.path), resize, smallest] for p in photographs])[:20]
+    folder = root / f"images-{key}"
+    if (folder / "index.json").exists():
+        return ImageCache(folder)
+    partial_folder = make_folder(root / f".images-{key}.{os.getpid()}")
+    try:
+        _decode(photographs, resize, smallest, partial_folder)
+        partial_folder.rename(folder)
+    except OSError as error:
+        # Another process may have finished the same cache first: then it is there to be used.
+        if not (folder / "index.json").exists():
+            raise UapError(
+                f"the image cache {folder} could not be written ({error.strerror}): free some "
+                "space or set paths.cache_dir to another folder."
+            ) from error
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+    return ImageCache(folder)
+
+
+def _decode(
+    photographs: Sequence[Photograph], resize: int | None, smallest: int, folder: Path
+) -> None:
+    digest = hashlib.sha256()
+    sizes = []
+    read = partial(read_pixels, resize=resize, smallest=smallest)
+    with (folder / "pixels.bin").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        # A bounded number of images is in flight, so that memory does not grow with the set.
+        step = 64
+        blocks = [photographs[i : i + step] for i in range(0, len(photographs), step)]
+        for block in track(blocks, "Decoding photographs"):
+            for pixels in pool.map(read, [photograph.path for photograph in block]):
+                sizes.append(list(pixels.shape[:2]))
+                digest.update(repr(pixels.shape).encode())
+                content = pixels.tobytes()
+                digest.update(content)
+                file.write(content)
+    write_json(folder / "index.json", {"digest": digest.hexdigest(), "sizes": sizes})
+
+
+def read_pixels(path: Path, resize: int | None, smallest: int) -> Pixels:
+    """Decode one file to RGB, upright, with its short side resized: uint8, H x W x 3.
+
+    Raises:
+        UapError: the file is missing, truncated, no image, or too small.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise UapError(f"{path} is not an image: remove it or replace it.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UapError(
+            f"{path} cannot be decoded ({error}): it may be truncated; remove it or replace it."
+        ) from error
+    if min(image.size) < smallest:
+        raise UapError(
+            f"{path} is {image.width} x {image.height} pixels, smaller than the crop of "
+            f"{smallest}: remove it or set data.crop to a smaller size."
+        )
+    if resize is not None:
+        image = functional.resize(image, resize)
+    return np.ascontiguousarray(np.asarray(image))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UapError(f"{path} cannot be read ({error.strerror}): remove it.") from error
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,121 @@
+"""Crops of cached photographs, as uint8 tensors."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from uap_lightning.data.cache import ImageCache
+
+
+class Images(Protocol):
+    """Anything that hands out images by number; what attacks craft on."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """The images with these numbers: uint8, N x 3 x H x W, RGB."""
+
+
+class Crop(TypedDict):
+    """One item of a :class:`CropDataset`, or a batch of them."""
+
+    image: Tensor
+    number: Tensor
+    photograph: Tensor
+    label: Tensor
+    prediction: Tensor
+
+
+class CropDataset(Dataset[Crop]):
+    """Crops of some of a cache's photographs.
+
+    Args:
+        cache: decoded photographs.
+        photographs: which of them, by number in the cache.
+        labels: true class of each, -1 where it is not known.
+        size: side of the crops in pixels.
+        count: crops of each photograph: the centre, the four corners, then random places.
+        seed: of the random places.
+
+    Attributes:
+        photograph: number in the cache of the photograph that each crop is from (int64).
+        label: true class of each crop (int64, -1 where not known).
+        prediction: class that the target network gives the clean crop (int64, -1 until set).
+    """
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        photographs: Sequence[int],
+        labels: Sequence[int],
+        size: int,
+        count: int,
+        seed: int,
+    ) -> None:
+        self.cache = cache
+        self.size = size
+        self.seed = seed
+        self.photograph = torch.tensor(photographs).repeat_interleave(count)
+        self.label = torch.tensor(labels).repeat_interleave(count)
+        self.prediction = torch.full_like(self.label, -1)
+        self.origins = [
+            origin
+            for number in photographs
+            for origin in crop_origins(*cache.sizes[number], size, count, seed + number)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, number: int) -> Crop:
+        return {
+            "image": self.pixels(number),
+            "number": torch.tensor(number),
+            "photograph": self.photograph[number],
+            "label": self.label[number],
+            "prediction": self.prediction[number],
+        }
+
+    def pixels(self, number: int) -> Tensor:
+        """One crop: uint8, 3 x size x size, RGB."""
+        top, left = self.origins[number]
+        image = self.cache[int(self.photograph[number])]
+        crop = image[top : top + self.size, left : left + self.size]
+        return torch.from_numpy(crop.transpose(2, 0, 1).copy())
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """The crops with these numbers: uint8, N x 3 x size x size, RGB."""
+        return torch.stack([self.pixels(number) for number in numbers])
+
+    def description(self) -> dict[str, object]:
+        """What decides the pixels of this set, for digests."""
+        return {
+            "pixels": self.cache.digest,
+            "photographs": self.photograph.tolist(),
+            "size": self.size,
+            "origins": self.origins,
+        }
+
+
+def crop_origins(
+    height: int, width: int, size: int, count: int, seed: int
+) -> list[tuple[int, int]]:
+    """Top-left corners of ``count`` crops: centre, four corners, then random places.
+
+    Args:
+        height: of the image, at least ``size``.
+        width: of the image, at least ``size``.
+        size: side of the crops.
+        count: at least 1; 5 gives the paper's crops.
+        seed: of the random places.
+    """
+    bottom, right = height - size, width - size
+    fixed = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand((max(0, count - len(fixed)), 2), generator=generator)
+    places = (drawn * torch.tensor([bottom + 1, right + 1])).long().tolist()
+    return fixed[:count] + [(top, left) for top, left in places]

@@ -1,0 +1,89 @@
+"""Any folder of images: flat, or one folder a class."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from uap_lightning.data.photographs import Photograph, Split, random_split
+from uap_lightning.errors import UapError
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@lru_cache(maxsize=1)
+def imagenet_wnids() -> list[str]:
+    """The 1,000 WordNet ids of ILSVRC 2012 in class order."""
+    from timm.data.imagenet_info import ImageNetInfo  # seconds to import, and only needed here
+
+    info = ImageNetInfo("imagenet-1k")
+    return [info.index_to_label_name(number) for number in range(1000)]
+
+
+def image_folder(root: str | None, test_share: float, seed: int) -> Split:
+    """The images of a folder, split at random.
+
+    Sub-folders are classes: folders named by WordNet id get ImageNet's class index, others get
+    their place in alphabetical order, as torchvision's ``ImageFolder`` numbers them. A flat
+    folder has no labels; its results are then counted against the network's own predictions.
+
+    Args:
+        root: the folder.
+        test_share: share of the photographs to test on.
+        seed: of the split.
+
+    Raises:
+        UapError: the folder is not set, missing or empty, or holds a file that is no image.
+    """
+    return random_split(list_images(root), test_share, seed)
+
+
+def list_images(root: str | None) -> list[Photograph]:
+    """The images below ``root`` in alphabetical order, with labels where folders are classes."""
+    if not root:
+        raise UapError(
+            "data.root is not set: set data.root=FOLDER to the folder that holds the images, or "
+            "try the method without any by experiment=quickstart."
+        )
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UapError(
+            f"data.root is {root}, which is not a folder: set data.root=FOLDER to the folder "
+            "that holds the images."
+        )
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
+    if not files:
+        raise UapError(f"data.root is {root}, which holds no image: put images in it.")
+    stranger = next((path for path in files if path.suffix.lower() not in SUFFIXES), None)
+    if stranger is not None:
+        raise UapError(
+            f"{stranger} is not an image file: data.root takes a folder with nothing but images "
+            f"({', '.join(sorted(SUFFIXES))}); move it elsewhere."
+        )
+    classes = sorted({path.relative_to(folder).parts[0] for path in files if path.parent != folder})
+    if not classes:
+        return [Photograph(path, None) for path in files]
+    flat = next((path for path in files if path.parent == folder), None)
+    if flat is not None:
+        raise UapError(
+            f"{flat} lies beside class folders such as {classes[0]}: expected either images "
+            "alone or class folders alone in data.root."
+        )
+    index = _class_indices(classes, root)
+    return [Photograph(path, index[path.relative_to(folder).parts[0]]) for path in files]
+
+
+def _class_indices(classes: list[str], root: str) -> dict[str, int]:
+    if not all(re.fullmatch(r"n\d{8}", name) for name in classes):
+        return {name: place for place, name in enumerate(classes)}
+    wnids = imagenet_wnids()
+    unknown = [name for name in classes if name not in wnids]
+    if unknown:
+        raise UapError(
+            f"{root} has a class folder {unknown[0]}, which is not one of ImageNet's 1,000 "
+            "WordNet ids: remove it or rename it."
+        )
+    return {name: wnids.index(name) for name in classes}

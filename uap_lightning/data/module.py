@@ -1,0 +1,160 @@
+"""The LightningDataModule: clean crops from the cache, perturbed on the device."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+from uap_lightning.data.cache import decode_once
+from uap_lightning.data.crops import Crop, CropDataset
+from uap_lightning.data.photographs import Split, share_of
+from uap_lightning.errors import UapError
+from uap_lightning.protocols import TestDraw
+
+
+class Perturb(Protocol):
+    """Perturbs a batch on its device, by the step's own random numbers."""
+
+    def __call__(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Images (float, 0-255) to (perturbed or clean images, which were perturbed)."""
+
+
+class PhotographDataModule(LightningDataModule):
+    """Crops of photographs for crafting, training and testing.
+
+    The loaders move uint8 crops only. Perturbations are added in ``on_after_batch_transfer``,
+    on the device: at random while training, by the fixed paired draw while testing.
+
+    Args:
+        source: returns the training and the test photographs.
+        resize: short side that photographs are resized to, in pixels; None keeps their size.
+        crop: side of the crops in pixels.
+        train_crops: crops of each training photograph.
+        test_crops: crops of each test photograph.
+        craft_share: share of the training photographs that perturbations are crafted on; the
+            others measure the fooling ratio on images that crafting has not seen.
+        batch_size: crops a step; training may set its own.
+        num_workers: loader processes.
+        cache_dir: folder of the decode-once caches.
+        seed: of crops and splits.
+
+    Attributes:
+        craft, unseen, train, test: the crops of each use, once ``setup`` has run; ``unseen`` is
+            None when every training photograph is crafted on.
+
+    Raises:
+        UapError: a size, count or share is out of its range.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], Split],
+        resize: int | None,
+        crop: int,
+        train_crops: int,
+        test_crops: int,
+        craft_share: float,
+        batch_size: int,
+        num_workers: int,
+        cache_dir: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if crop < 8 or (resize is not None and resize < crop):
+            raise UapError(
+                f"data.crop is {crop} with data.resize {resize}: expected a crop of at least 8 "
+                "pixels and no larger than the short side after resizing."
+            )
+        for key, value in (
+            ("train_crops", train_crops),
+            ("test_crops", test_crops),
+            ("batch_size", batch_size),
+        ):
+            if value < 1:
+                raise UapError(f"data.{key} is {value}: expected at least 1.")
+        self.source = source
+        self.resize = resize
+        self.crop = crop
+        self.train_crops = train_crops
+        self.test_crops = test_crops
+        self.craft_share = craft_share
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.cache_dir = Path(cache_dir)
+        self.seed = seed
+        self.perturb: Perturb | None = None
+        self.draw: TestDraw | None = None
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Decode the photographs, or find them decoded, and lay out the crops."""
+        if self._ready:
+            return
+        split = self.source()
+        photographs = [*split.train, *split.test]
+        cache = decode_once(photographs, self.resize, self.crop, self.cache_dir)
+        labels = [-1 if p.label is None else p.label for p in photographs]
+
+        def crops(numbers: list[int], count: int) -> CropDataset:
+            chosen = [labels[number] for number in numbers]
+            return CropDataset(cache, numbers, chosen, self.crop, count, self.seed)
+
+        training = list(range(len(split.train)))
+        crafted = share_of(split.train, self.craft_share, self.seed)
+        others = [number for number in training if number not in set(crafted)]
+        self.train = crops(training, self.train_crops)
+        self.craft = crops(crafted, self.train_crops)
+        self.unseen = crops(others, self.train_crops) if others else None
+        self.test = crops(list(range(len(training), len(photographs))), self.test_crops)
+        self.photographs = photographs
+        self._ready = True
+
+    def train_dataloader(self) -> DataLoader[Crop]:
+        """Training crops in an order that depends on the seed and the epoch only."""
+        sampler: DistributedSampler[Crop] = DistributedSampler(
+            self.train,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            seed=self.seed,
+        )
+        return self._loader(self.train, sampler)
+
+    def test_dataloader(self) -> DataLoader[Crop]:
+        """Test crops in order."""
+        return self._loader(self.test, None)
+
+    def _loader(
+        self, crops: CropDataset, sampler: DistributedSampler[Crop] | None
+    ) -> DataLoader[Crop]:
+        return DataLoader(
+            crops,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def on_after_batch_transfer(self, batch: Crop, dataloader_idx: int) -> dict[str, Tensor]:
+        """Add perturbations on the device.
+
+        Returns:
+            the crop's entries with ``image`` as float 0-255 and, in training, ``input`` (what
+            the rectifier sees); in testing, ``rho`` (the perturbation drawn for each image) and
+            ``coin`` (its uniform draw).
+        """
+        images = batch["image"].float()
+        result = {**cast(dict[str, Tensor], batch), "image": images}
+        if self.trainer is not None and self.trainer.testing and self.draw is not None:
+            number = batch["number"].cpu()
+            which = self.draw.perturbation[number].to(images.device)
+            result["rho"] = self.draw.perturbations.to(images.device)[which]
+            result["coin"] = self.draw.coin[number].to(images.device)
+        elif self.perturb is not None and self.trainer is not None:
+            result["input"], _ = self.perturb(images, self.trainer.global_step)
+        return result

@@ -1,0 +1,78 @@
+"""The photographs that installed packages carry: foolbox, scikit-image, scikit-learn."""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from uap_lightning.data.photographs import Photograph, Split
+from uap_lightning.errors import UapError
+
+UNLABELLED = {
+    "skimage": [
+        f"data/{name}"
+        for name in (
+            "astronaut.png",
+            "brick.png",
+            "camera.png",
+            "chelsea.png",
+            "coffee.png",
+            "coins.png",
+            "grass.png",
+            "gravel.png",
+            "hubble_deep_field.jpg",
+            "ihc.png",
+            "moon.png",
+            "motorcycle_left.png",
+            "page.png",
+            "retina.jpg",
+            "rocket.jpg",
+            "text.png",
+        )
+    ],
+    "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
+}
+_DISTRIBUTION = {"skimage": "scikit-image", "sklearn": "scikit-learn", "foolbox": "foolbox"}
+
+
+def packaged_photographs(exclude: Sequence[str] = ()) -> Split:
+    """Twenty ImageNet photographs with labels and eighteen others without.
+
+    foolbox numbers its twenty: the odd ones are the test photographs, the even ones and the
+    unlabelled ones train. The split is fixed, so that figures can be compared.
+
+    Args:
+        exclude: file names to leave out of the training photographs.
+
+    Raises:
+        UapError: a package is not installed, or ``exclude`` names a file that is not there.
+    """
+    labelled = sorted(_folder("foolbox").glob("data/imagenet_*.jpg"))
+    numbered = [
+        (int(match[1]), Photograph(path, int(match[2])))
+        for path in labelled
+        if (match := re.fullmatch(r"imagenet_(\d+)_(\d+)\.jpg", path.name))
+    ]
+    others = [_folder(package) / file for package, files in UNLABELLED.items() for file in files]
+    unknown = set(exclude) - {path.name for path in others}
+    if unknown:
+        raise UapError(
+            f"data.exclude names {', '.join(sorted(unknown))}, which no package carries: "
+            f"choose from {', '.join(path.name for path in others)}."
+        )
+    return Split(
+        train=tuple(photograph for number, photograph in numbered if number % 2 == 0)
+        + tuple(Photograph(path, None) for path in others if path.name not in exclude),
+        test=tuple(photograph for number, photograph in numbered if number % 2 == 1),
+    )
+
+
+def _folder(package: str) -> Path:
+    # find_spec does not import the package: only its files are of interest.
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UapError(
+            f"data=photos takes photographs from the package {_DISTRIBUTION[package]}, which is "
+            "not installed: pip install 'uap-lightning[quickstart]'."
+        )
+    return Path(spec.origin).parent

@@ -1,0 +1,72 @@
+"""Photographs on the disk, their labels, and the split that keeps test images unseen."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from uap_lightning.errors import UapError
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image file and its true class.
+
+    Attributes:
+        path: the file.
+        label: class index in the target network's numbering; None when it is not known.
+    """
+
+    path: Path
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test photographs; no photograph is in both."""
+
+    train: tuple[Photograph, ...]
+    test: tuple[Photograph, ...]
+
+
+def random_split(photographs: Sequence[Photograph], test_share: float, seed: int) -> Split:
+    """Draw the test photographs by seed.
+
+    Where only some photographs are labelled, the test photographs are labelled ones.
+
+    Args:
+        photographs: all of them.
+        test_share: share of all photographs to test on, between 0 and 1.
+        seed: of the draw.
+
+    Raises:
+        UapError: the share leaves no photograph on one of the two sides.
+    """
+    count = round(test_share * len(photographs))
+    labelled = [i for i, photograph in enumerate(photographs) if photograph.label is not None]
+    candidates = labelled if len(labelled) >= count else list(range(len(photographs)))
+    if not 0 < count < len(photographs):
+        raise UapError(
+            f"data.source.test_share is {test_share}, which puts {count} of {len(photographs)} "
+            "photographs on the test side: expected at least one on each side."
+        )
+    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))
+    tested = {candidates[i] for i in order[:count].tolist()}
+    return Split(
+        train=tuple(p for i, p in enumerate(photographs) if i not in tested),
+        test=tuple(p for i, p in enumerate(photographs) if i in tested),
+    )
+
+
+def share_of(photographs: Sequence[Photograph], share: float, seed: int) -> list[int]:
+    """Indices of a random share of the photographs, in order; at least one.
+
+    Raises:
+        UapError: the share is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise UapError(f"data.craft_share is {share}: expected a share above 0 and at most 1.")
+    order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed))
+    return sorted(order[: math.ceil(share * len(photographs))].tolist())

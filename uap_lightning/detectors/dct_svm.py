@@ -1,0 +1,115 @@
+"""The paper's detector: a linear SVM on the log-absolute DCT of what the rectifier removed."""
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uap_lightning.errors import UapError
+
+GREY = (0.299, 0.587, 0.114)
+FLOOR = 1e-3
+
+
+def dct_matrix(size: int) -> Tensor:
+    """The orthonormal DCT-II as a matrix: size x size, float32.
+
+    Entry (k, n) is sqrt(2 / size) cos(pi (2 n + 1) k / (2 size)), and sqrt(1 / size) for k = 0.
+    """
+    n = torch.arange(size, dtype=torch.float64)
+    k = n[:, None]
+    matrix = torch.cos(math.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
+    matrix[0] = math.sqrt(1 / size)
+    return matrix.float()
+
+
+class DctSvm(nn.Module):
+    """D = B(F(I - R(I))) of section 4.3; a score above 0 means perturbed.
+
+    F turns the difference grey (ITU-R 601 weights), takes its two-dimensional orthonormal
+    DCT-II and the logarithm of the absolute coefficients, floored at 1e-3 so that a zero has a
+    logarithm. B is a linear SVM on standardised features. scikit-learn fits it; its weights are
+    kept as buffers, so that it is saved without pickle and exports with the rest.
+
+    Args:
+        size: side of the images in pixels.
+        pool: the features are averaged over blocks of pool x pool coefficients; 1 is the
+            paper's. A small collection needs fewer features than it has images.
+        c: inverse strength of the SVM's regularisation (C of scikit-learn's ``LinearSVC``).
+
+    Raises:
+        UapError: ``pool`` does not divide ``size``, or ``c`` is not positive.
+    """
+
+    transform: Tensor
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+    grey: Tensor
+
+    def __init__(self, size: int, pool: int = 1, c: float = 1.0) -> None:
+        super().__init__()
+        if pool < 1 or size % pool:
+            raise UapError(
+                f"detector.pool is {pool}: expected a divisor of the image side {size}, such as 1."
+            )
+        if c <= 0:
+            raise UapError(f"detector.c is {c}: expected a number above 0, such as 1.")
+        self.pool = pool
+        self.c = c
+        features = (size // pool) ** 2
+        self.register_buffer("grey", torch.tensor(GREY).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("transform", dct_matrix(size), persistent=False)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("weight", torch.zeros(features))
+        self.register_buffer("bias", torch.zeros(()))
+
+    def features(self, difference: Tensor) -> Tensor:
+        """F: differences I - R(I), N x 3 x H x W in pixel units, to N x features."""
+        grey = (difference * self.grey).sum(1)
+        coefficients = self.transform @ grey @ self.transform.T
+        logarithms = coefficients.abs().clamp_min(FLOOR).log()
+        if self.pool > 1:
+            logarithms = functional.avg_pool2d(logarithms[:, None], self.pool)
+        return logarithms.flatten(1)
+
+    def forward(self, difference: Tensor) -> Tensor:
+        """The score of each difference: N x 3 x H x W to N; above 0 means perturbed."""
+        standardised = (self.features(difference) - self.mean) / self.scale
+        return standardised @ self.weight + self.bias
+
+    def fit(self, features: Tensor, perturbed: Tensor) -> None:
+        """Fit B on features of clean and perturbed images.
+
+        Args:
+            features: N x features, from :meth:`features`.
+            perturbed: which rows are of perturbed images (bool, N); both kinds must occur.
+
+        Raises:
+            UapError: all images are of one kind.
+        """
+        targets = perturbed.cpu().numpy()
+        if targets.all() or not targets.any():
+            raise UapError(
+                f"the detector was given {int(targets.sum())} perturbed images of "
+                f"{len(targets)}: expected both clean and perturbed ones; raise "
+                "detector.max_images or change the seed."
+            )
+        values = features.cpu().double()
+        self.mean.copy_(values.mean(0))
+        self.scale.copy_(values.std(0).clamp_min(1e-6))
+        standardised = ((values - self.mean.cpu()) / self.scale.cpu()).float().numpy()
+        machine = LinearSVC(C=self.c, random_state=0, max_iter=5_000)
+        with warnings.catch_warnings():
+            # On separable data the last digits of the margin do not matter.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            machine.fit(standardised, targets)
+        self.weight.copy_(torch.from_numpy(np.asarray(machine.coef_[0])))
+        self.bias.copy_(torch.tensor(float(machine.intercept_[0])))

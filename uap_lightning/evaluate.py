@@ -1,0 +1,72 @@
+"""Test a defence folder: ``python -m uap_lightning.evaluate defense=FOLDER norm=l2``.
+
+The folder carries the training condition; the command line carries the test condition.
+"""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from uap_lightning.config import check
+from uap_lightning.craft import find_bank, load_data_and_network
+from uap_lightning.defense import Defense, load_defense
+from uap_lightning.errors import UapError
+from uap_lightning.module import RectifierModule
+from uap_lightning.report import show
+from uap_lightning.run import launch, running
+from uap_lightning.train import Condition, build_trainer, test
+
+
+def evaluate(cfg: DictConfig) -> float | None:
+    """Test a trained defence and return the defense rate of the first protocol, in percent."""
+    with running(cfg) as run:
+        if not run.finished:
+            check(cfg)
+            defense = load_defense(Path(cfg.defense))
+            check_size(defense, cfg.data.crop)
+            with run.stage("data"):
+                data, network = load_data_and_network(cfg)
+            with run.stage("craft"):
+                bank = find_bank(cfg, data, network)
+            condition: Condition = dict(defense.condition)  # type: ignore[arg-type]
+            module = RectifierModule(
+                network,
+                defense.rectifier,
+                defense.detector,
+                cross_entropy=0.0,
+                reconstruction=0.0,
+                optimizer=None,
+                scheduler=None,
+                condition=condition,
+            )
+            with run.stage("test"):
+                run.content["rows"] = test(cfg, build_trainer(cfg), module, data, bank, condition)
+            run.content["digests"] = {"bank": bank.digest, "defense": defense.digest}
+    show([run.content])
+    rows = run.content["rows"]
+    return rows[0]["defense_rate"] if rows else None
+
+
+def check_size(defense: Defense, crop: int) -> None:
+    """Refuse images of another size than the detector was fitted on.
+
+    Raises:
+        UapError: the sizes differ.
+    """
+    size = defense.condition.get("size")
+    if size != crop:
+        raise UapError(
+            f"the defence was trained on images of side {size} and data.crop is {crop}: set "
+            f"data.crop={size}."
+        )
+
+
+def main() -> None:
+    """Console script ``uap-evaluate``."""
+    torch.set_float32_matmul_precision("high")
+    launch(evaluate, "evaluate")
+
+
+if __name__ == "__main__":
+    main()

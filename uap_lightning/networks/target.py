@@ -1,0 +1,121 @@
+"""The target network: a frozen classifier that takes pixels."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from uap_lightning.errors import UapError
+
+
+class TargetNetwork(nn.Module):
+    """A frozen classifier whose input is RGB images with values 0-255.
+
+    Channel order, mean and scale live in here, so that attacks and rectifiers only ever see
+    pixels. No parameter takes a gradient, ``train()`` does not change the mode, and gradients
+    flow through to the input.
+
+    Args:
+        model: the classifier; it takes normalised N x 3 x H x W and returns N x K logits.
+        name: how the network is called in records and results.
+        mean: per-channel mean in pixel units, in the model's channel order.
+        std: per-channel scale in pixel units, in the model's channel order.
+        bgr: the model expects blue first.
+        digest: SHA-256 of the weights, for records; computed from the tensors when left out.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        bgr: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.name = name
+        self.bgr = bgr
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        self.requires_grad_(False)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked for."""
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images.
+
+        Args:
+            images: float N x 3 x H x W, RGB, 0-255. Values a little outside are taken as they
+                are: an attack may step out of the range while it searches.
+
+        Returns:
+            N x K logits.
+        """
+        if self.bgr:
+            images = images.flip(1)
+        logits: Tensor = self.model((images - self.mean) / self.std)
+        return logits
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The predicted class of each image: N x 3 x H x W to N (int64)."""
+        logits: Tensor = self(images)
+        return logits.argmax(1)
+
+    def check_size(self, size: int) -> int:
+        """Run one grey image of side ``size`` through and return the number of classes.
+
+        Raises:
+            UapError: the network does not take images of this size.
+        """
+        try:
+            with torch.no_grad():
+                logits = self(torch.full((1, 3, size, size), 127.0, device=self.mean.device))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UapError(
+                f"data.crop is {size}, which the network {self.name} does not take ({reason}): "
+                "set data.crop to the size it was made for, such as 224."
+            ) from error
+        if logits.ndim != 2:
+            raise UapError(
+                f"the network {self.name} returns a tensor of shape {tuple(logits.shape)}: "
+                "expected N x K logits of a classifier."
+            )
+        return int(logits.shape[1])
+
+
+def check_images(images: Tensor) -> None:
+    """Check the pixel contract at a door of the package.
+
+    Args:
+        images: what a caller handed in.
+
+    Raises:
+        UapError: not N x 3 x H x W, neither uint8 nor floating point, or outside 0-255.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UapError(f"images have shape {tuple(images.shape)}: expected N x 3 x H x W, RGB.")
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise UapError(f"images are {images.dtype}: expected uint8 or float32 with values 0-255.")
+    if images.numel() and not (images.min() >= 0 and images.max() <= 255):
+        raise UapError(
+            f"images span {float(images.min()):.4g} to {float(images.max()):.4g}: "
+            "expected values 0-255, not normalised ones."
+        )
+    if images.numel() and images.max() <= 1 and images.max() > 0:
+        raise UapError(
+            "images span 0 to 1: expected values 0-255; multiply them by 255 "
+            "(a batch of black images is passed as uint8)."
+        )

@@ -1,0 +1,72 @@
+"""Any torchvision classifier with torchvision's own weights or a local file."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from uap_lightning.errors import UapError
+from uap_lightning.networks.target import TargetNetwork
+from uap_lightning.networks.weights import load_into, read_weights
+
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+def torchvision_classifier(
+    model: str, weights: str | None = None, sha256: str | None = None
+) -> TargetNetwork:
+    """A classifier of ``torchvision.models``, RGB, with the normalisation of its weights.
+
+    Args:
+        model: its name, such as ``googlenet``.
+        weights: a local state dict; torchvision's default weights when None.
+        sha256: checksum that file must have.
+
+    Raises:
+        UapError: no such classifier, or the weights cannot be had.
+    """
+    names = torchvision.models.list_models(module=torchvision.models)
+    if model not in names:
+        raise UapError(
+            f"network.model is {model}, which torchvision does not have as a classifier: choose "
+            f"one of {', '.join(names)}."
+        )
+    default: WeightsEnum = torchvision.models.get_model_weights(model)["DEFAULT"]
+    if weights is None:
+        network = _with_default_weights(model, default)
+    else:
+        network = _architecture(model)
+        load_into(network, read_weights(Path(weights), sha256), model, weights)
+    preset = default.transforms()
+    mean = [255.0 * float(value) for value in preset.mean]
+    std = [255.0 * float(value) for value in preset.std]
+    return TargetNetwork(network, model, mean, std)
+
+
+def _architecture(model: str) -> nn.Module:
+    """The module as its pretrained weights expect it.
+
+    GoogLeNet and Inception v3 rescale their input to the range they were trained on and carry
+    auxiliary heads in their files, which are never reached in evaluation mode.
+    """
+    extra = {}
+    if model in _WITH_AUXILIARY_HEADS:
+        extra = {"init_weights": False, "transform_input": True}
+    network: nn.Module = torchvision.models.get_model(model, weights=None, **extra)
+    return network
+
+
+def _with_default_weights(model: str, default: WeightsEnum) -> nn.Module:
+    try:
+        network: nn.Module = torchvision.models.get_model(model, weights=default)
+    except (URLError, OSError, RuntimeError) as error:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / default.url.rsplit("/", 1)[-1]
+        raise UapError(
+            f"the weights of network={model} are not on this machine and could not be fetched "
+            f"from {default.url} ({error}): put the file at {file}, or set "
+            "network.weights=FILE to a local copy."
+        ) from error
+    return network

@@ -1,0 +1,87 @@
+"""One perturbation, one safetensors file, and its record."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uap_lightning.errors import UapError
+from uap_lightning.storage import read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a crafted perturbation.
+
+    Attributes:
+        network: name of the network it was crafted on.
+        weights: SHA-256 of that network's weights.
+        p: norm that bounds it: ``2`` or ``inf``.
+        eps: radius of the ball, pixel units.
+        size: side in pixels.
+        attack: the attack and its settings.
+        seed: that crafted it.
+        attempt: how many seeds before it missed a bound.
+        data: digest of the crafting images.
+        passes: over the crafting images.
+        seconds: crafting took.
+        fooling_ratio: share of the crafting images that it fools, 0-1.
+        fooling_ratio_unseen: the same on images it was not crafted on; None without any.
+        cosine: largest absolute cosine to the perturbations that came before it.
+        l2: l_2 norm, pixel units.
+        linf: l_inf norm, pixel units.
+        version: of this package.
+    """
+
+    network: str
+    weights: str
+    p: str
+    eps: float
+    size: int
+    attack: dict[str, object]
+    seed: int
+    attempt: int
+    data: str
+    passes: float
+    seconds: float
+    fooling_ratio: float
+    fooling_ratio_unseen: float | None
+    cosine: float
+    l2: float
+    linf: float
+    version: str
+
+
+def save_perturbation(path: Path, rho: Tensor, record: Record) -> None:
+    """Write ``rho`` (float32, 3 x H x W, RGB, pixel units) with its record, atomically.
+
+    Raises:
+        UapError: the file cannot be written; nothing is left behind.
+    """
+    write_tensors(path, {"rho": rho.float()}, {"record": json.dumps(asdict(record))})
+
+
+def load_perturbation(path: Path) -> tuple[Tensor, Record]:
+    """Read a perturbation and its record.
+
+    Raises:
+        UapError: the file is truncated, or is not a perturbation file.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        content = json.loads(metadata["record"])
+        record = Record(**{field.name: content[field.name] for field in fields(Record)})
+        rho = tensors["rho"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise UapError(
+            f"{path} is not a perturbation file (no {error}): expected safetensors with 'rho' "
+            "and its record; remove it from the bank."
+        ) from error
+    if rho.dtype != torch.float32 or rho.ndim != 3 or rho.shape[0] != 3:
+        raise UapError(
+            f"{path} holds rho of shape {tuple(rho.shape)} and type {rho.dtype}: expected "
+            "float32, 3 x H x W; remove it from the bank."
+        )
+    return rho, record

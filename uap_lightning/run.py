@@ -1,0 +1,272 @@
+"""One job from start to end: its folder, seed, loggers and ``results.json``."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import seed_everything
+
+from uap_lightning.config import find_conf, register_schemas
+from uap_lightning.errors import UapError
+from uap_lightning.progress import console
+from uap_lightning.results import FILE, SCHEMA, git_commit, library_versions, read_results
+from uap_lightning.storage import locked, make_folder, write_json
+
+log = logging.getLogger(__name__)
+
+# These decide nothing of a result: a finished or interrupted run is the same run without them.
+_INCIDENTAL = ("overwrite", "logger", "callbacks", "paths", "ckpt_path")
+
+_EXPECTED_WARNINGS = (
+    # The loaders hand out slices of a memory-mapped file: workers would only cost.
+    ".*does not have many workers.*",
+    # A resumed run finds its own checkpoints.
+    ".*Checkpoint directory .* exists and is not empty.*",
+    # The target network stays in evaluation mode on purpose.
+    ".*module\\(s\\) in eval mode at the start of training.*",
+    # A small collection has fewer batches than log_every_n_steps.
+    ".*smaller than the logging interval.*",
+    # Lightning's own use of torch, which it will mend.
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+)
+
+
+class Run:
+    """A job's folder and its ``results.json``, kept up to date while the job runs.
+
+    Attributes:
+        folder: the output folder.
+        finished: the folder already holds the result of this very config.
+        content: what ``results.json`` holds.
+    """
+
+    def __init__(self, cfg: DictConfig, folder: Path) -> None:
+        self.folder = folder
+        self.finished = False
+        self.content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "status": "running",
+            "reason": None,
+            "rows": [],
+            "seed": cfg.seed,
+            "seconds": {},
+            "config": _without_interpolation(cfg),
+            "versions": library_versions(),
+            "commit": git_commit(),
+            "digests": {},
+        }
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the job; the seconds of an interrupted stage add up."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.content["seconds"]
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+            self.write()
+
+    def write(self) -> None:
+        """Bring ``results.json`` up to date."""
+        write_json(self.folder / FILE, self.content)
+
+
+@contextmanager
+def running(cfg: DictConfig) -> Iterator[Run]:
+    """The frame around a job.
+
+    Takes the output folder for itself, seeds every generator, records how the job ends, closes
+    the loggers and leaves the process as it was, so that the next job of a sweep starts clean.
+
+    Raises:
+        UapError: the folder is in use, or holds a run with other settings.
+    """
+    folder = make_folder(Path(cfg.paths.output_dir))
+    with locked(folder / ".lock", wait=False) as held, _process_restored():
+        if not held:
+            raise UapError(
+                f"another process is at work in {folder}: wait for it, or give this run its own "
+                "folder with name=NAME."
+            )
+        run = Run(cfg, folder)
+        _take_up(run, cfg)
+        if run.finished:
+            yield run
+            return
+        seed_everything(cfg.seed, workers=True, verbose=False)
+        exit_code = 1
+        try:
+            run.write()
+            yield run
+            run.content["status"] = "ok"
+            exit_code = 0
+        except Exception as error:
+            run.content["status"] = "failed"
+            run.content["reason"] = str(error) or type(error).__name__
+            log.debug("The job failed", exc_info=True)
+            raise
+        finally:
+            _finish_wandb(exit_code)
+            run.write()
+
+
+def _take_up(run: Run, cfg: DictConfig) -> None:
+    """Continue what an earlier run of the same config left in the folder."""
+    path = run.folder / FILE
+    if not path.exists() or cfg.overwrite:
+        return
+    earlier = read_results(path)
+    difference = _first_difference(
+        _decisive(earlier.get("config")), _decisive(run.content["config"]), ""
+    )
+    if difference:
+        raise UapError(
+            f"{run.folder} holds a run with other settings ({difference}): give this one its own "
+            "folder with name=NAME, or replace that one with overwrite=true."
+        )
+    run.finished = earlier["status"] == "ok"
+    if run.finished:
+        run.content = earlier
+        return
+    run.content["seconds"] = earlier.get("seconds", {})
+
+
+def _decisive(config: object) -> dict[str, Any]:
+    content = config if isinstance(config, dict) else {}
+    return {key: value for key, value in content.items() if key not in _INCIDENTAL}
+
+
+def _first_difference(old: object, new: object, key: str) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+            if found:
+                return found
+        return ""
+    return "" if old == new else f"{key} was {old} and is {new}"
+
+
+def _without_interpolation(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as JSON can hold it: infinity becomes a string."""
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): _json_safe(value) for key, value in content.items()}
+
+
+def _json_safe(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_safe(item) for item in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return str(value)
+    return value
+
+
+@contextmanager
+def _process_restored() -> Iterator[None]:
+    """Undo what a job changes in its process: environment, warnings, torch's switches."""
+    environment = dict(os.environ)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    lightning = logging.getLogger("pytorch_lightning")
+    level = lightning.level
+    try:
+        with warnings.catch_warnings():
+            for message in _EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            lightning.setLevel(logging.WARNING)
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+        lightning.setLevel(level)
+
+
+def _finish_wandb(exit_code: int) -> None:
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=exit_code, quiet=True)
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device that a Trainer with this accelerator would use.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``cuda``.
+
+    Raises:
+        UapError: another word, or a GPU is asked for and there is none.
+    """
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        raise UapError(f"accelerator is {accelerator}: expected auto, cpu, gpu or cuda.")
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator == "auto":
+        return torch.device("cpu")
+    raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")
+
+
+def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
+    """Run an entry point under Hydra; what the user can mend ends in one sentence.
+
+    With HYDRA_FULL_ERROR=1 the traceback is shown as well.
+
+    Args:
+        task: takes the composed config.
+        config_name: the primary config, without its suffix.
+    """
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+    # Hydra would print its own report and exit; with this it raises, and we report.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        register_schemas()
+        hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)(task)()
+    except (UapError, HydraException, OmegaConfBaseException) as error:
+        if traceback_wanted:
+            raise
+        console.print(f"error: {_sentence(error)}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            console.print("interrupted: the same command goes on from here.", markup=False)
+            sys.exit(130)
+        raise
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        options = [str(known) for known in error.options or []]
+        near = get_close_matches(option, options, n=1)
+        hint = f"; did you mean {group}={near[0]}?" if near else "."
+        if options:
+            return f"{group}={option} does not exist: choose one of {', '.join(options)}{hint}"
+    if isinstance(error, UapError):
+        return str(error)
+    causes = [error, error.__cause__] if error.__cause__ else [error]
+    said = [line for cause in causes for line in str(cause).splitlines() if line.strip()]
+    # Hydra adds lines on object types and search paths, which say nothing to the user.
+    kept = [
+        line.strip() for line in said if not line.strip().startswith(("object_type", "full_key"))
+    ]
+    return f"{'; '.join(dict.fromkeys(kept))} (see the keys there are with --cfg job)."

@@ -1,0 +1,190 @@
+"""The whole way: ``python -m uap_lightning.train network=googlenet norm=linf``.
+
+Craft the bank where it is missing, extend it, train the rectifier, fit the detector, test every
+protocol, write the defence folder and ``results.json``.
+"""
+
+import logging
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
+
+from uap_lightning.callbacks import TestMetrics
+from uap_lightning.config import check
+from uap_lightning.craft import ball_of, find_bank, load_data_and_network
+from uap_lightning.data import PhotographDataModule
+from uap_lightning.defense import save_defense
+from uap_lightning.errors import UapError
+from uap_lightning.module import RectifierModule, read_condition
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.perturbations.bank import Bank
+from uap_lightning.perturbations.sampling import PerturbationSampler
+from uap_lightning.perturbations.synthetic import extend
+from uap_lightning.protocols import draw_test
+from uap_lightning.report import show
+from uap_lightning.run import Run, launch, running
+from uap_lightning.storage import digest_of_file
+
+log = logging.getLogger(__name__)
+
+Condition = dict[str, str | int | float | None]
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Walk the whole way and return the defense rate of the first protocol, in percent."""
+    with running(cfg) as run:
+        if not run.finished:
+            check(cfg)
+            with run.stage("data"):
+                data, network = load_data_and_network(cfg)
+            with run.stage("craft"):
+                bank = find_bank(cfg, data, network)
+            condition = training_condition(cfg, network, bank)
+            module = build_module(cfg, network, condition)
+            trainer = build_trainer(cfg)
+            resume = find_checkpoint(cfg, run, condition)
+            with run.stage("train"):
+                fit(cfg, trainer, module, data, bank, resume)
+            with run.stage("test"):
+                run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
+            defense = write_defense(cfg, run, module, condition)
+            run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
+        else:
+            log.info("%s is finished already; overwrite=true runs it again.", run.folder)
+    show([run.content])
+    rows = run.content["rows"]
+    return rows[0]["defense_rate"] if rows else None
+
+
+def training_condition(cfg: DictConfig, network: TargetNetwork, bank: Bank) -> Condition:
+    """What the rectifier is trained on, as strings and numbers."""
+    return {
+        "train_network": network.name,
+        "train_norm": cfg.norm.name,
+        "eps": ball_of(cfg).eps,
+        "size": cfg.data.crop,
+        "data": cfg.data.name,
+        "bank": bank.identity,
+        "rectifier": cfg.rectifier.name,
+        "detector": cfg.detector.name,
+        "seed": cfg.seed,
+    }
+
+
+def build_module(cfg: DictConfig, network: TargetNetwork, condition: Condition) -> RectifierModule:
+    """The LightningModule of the config."""
+    return RectifierModule(
+        network,
+        instantiate(cfg.rectifier.model),
+        instantiate(cfg.detector.model),
+        cross_entropy=cfg.rectifier.loss.cross_entropy,
+        reconstruction=cfg.rectifier.loss.reconstruction,
+        optimizer=instantiate(cfg.rectifier.optimizer),
+        scheduler=instantiate(cfg.rectifier.scheduler) if cfg.rectifier.scheduler else None,
+        condition=condition,
+    )
+
+
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """The Trainer of the config with its callbacks and loggers."""
+    trainer: Trainer = instantiate(
+        cfg.trainer,
+        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
+        logger=[instantiate(logger) for logger in cfg.logger.values()],
+        default_root_dir=cfg.paths.output_dir,
+    )
+    return trainer
+
+
+def find_checkpoint(cfg: DictConfig, run: Run, condition: Condition) -> str | None:
+    """The checkpoint to go on from: the one named, or the last one of this folder.
+
+    Raises:
+        UapError: it is not ours, or was trained under another condition.
+    """
+    last = run.folder / "checkpoints" / "last.ckpt"
+    if cfg.overwrite and cfg.ckpt_path is None:
+        last.unlink(missing_ok=True)
+    path = cfg.ckpt_path or (str(last) if last.exists() else None)
+    if path is None:
+        return None
+    found = read_condition(path)
+    for key, value in condition.items():
+        if found.get(key) != value:
+            raise UapError(
+                f"{path} was trained with {key} {found.get(key)}: expected {value}; give the "
+                "settings it was trained with, or start anew with overwrite=true."
+            )
+    log.info("Going on from %s", path)
+    return str(path)
+
+
+def fit(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: RectifierModule,
+    data: PhotographDataModule,
+    bank: Bank,
+    resume: str | None,
+) -> None:
+    """Train the rectifier on P*; a callback fits the detector at the end."""
+    perturbations = extend(bank.train, ball_of(cfg), cfg.bank.extended, cfg.seed)
+    data.perturb = PerturbationSampler(
+        perturbations, cfg.rectifier.perturbed_share, cfg.rectifier.vary, cfg.seed
+    )
+    data.batch_size = cfg.rectifier.batch_size
+    log.info("Training %s with %d perturbations", cfg.rectifier.name, len(perturbations))
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
+
+
+def test(
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: RectifierModule,
+    data: PhotographDataModule,
+    bank: Bank,
+    condition: Condition,
+) -> list[dict[str, object]]:
+    """Test on unseen photographs and unseen perturbations: one row for each protocol."""
+    data.draw = draw_test(bank.test, len(data.test), cfg.seed)
+    trainer.test(module, datamodule=data, verbose=False)
+    labelled = bool((data.test.label >= 0).all())
+    return [
+        {
+            "train_network": condition["train_network"],
+            "train_norm": condition["train_norm"],
+            "test_network": module.network.name,
+            "perturbation_network": bank.records[-1].network,
+            "test_norm": cfg.norm.name,
+            "protocol": protocol,
+            "label_source": "ground_truth" if labelled else "prediction",
+            **row,
+        }
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, TestMetrics)
+        for protocol, row in callback.rows.items()
+    ]
+
+
+def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition: Condition) -> Path:
+    """Write the defence folder of this run and return its ``defense.json``."""
+    settings: dict[str, object] = {
+        part: OmegaConf.to_container(cfg[part].model, resolve=True)
+        for part in ("rectifier", "detector")
+    }
+    folder = run.folder / "defense"
+    save_defense(folder, module.rectifier, module.detector, settings, dict(condition))
+    return folder / "defense.json"
+
+
+def main() -> None:
+    """Console script ``uap-train``."""
+    torch.set_float32_matmul_precision("high")
+    launch(train, "train")
+
+
+if __name__ == "__main__":
+    main()
