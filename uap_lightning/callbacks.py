@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -114,7 +114,7 @@ class TestMetrics(Callback):
     """Computes one result row for each protocol on the test crops.
 
     Args:
-        protocols: by name.
+        protocols: name to the fields of :class:`~uap_lightning.protocols.Protocol`.
         seed: of the bootstrap.
 
     Attributes:
@@ -123,8 +123,8 @@ class TestMetrics(Callback):
 
     __test__ = False  # not a test case, whatever its name says to pytest
 
-    def __init__(self, protocols: Mapping[str, Protocol], seed: int) -> None:
-        self.protocols = protocols
+    def __init__(self, protocols: Mapping[str, Mapping[str, Any]], seed: int) -> None:
+        self.protocols = {name: Protocol(**values) for name, values in protocols.items()}
         self.seed = seed
         self.rows: dict[str, dict[str, object]] = {}
         self._metrics = DefenseMetrics()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +18,9 @@ from uap_lightning.protocols import Protocol
 
 # Keys of a group's node that the command line and other nodes read.
 NOT_ARGUMENTS = ("name", "root")
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def find_conf() -> str:
@@ -86,6 +90,7 @@ class RectifierConfig:
     batch_size: int = MISSING
     epochs: int = MISSING
     steps: int = MISSING
+    precision: str = MISSING
     gradient_clip: float | None = None
     perturbed_share: float = MISSING
     vary: bool = MISSING
@@ -181,10 +186,21 @@ def register_schemas() -> None:
 
 
 def build(node: DictConfig, **arguments: object) -> Any:
-    """Instantiate a group's node; ``name`` and ``root`` are for people, not arguments."""
+    """Instantiate a node; ``name`` and ``root`` are for people, not arguments.
+
+    Raises:
+        UapError: what the target refuses, as it says it.
+    """
     content = OmegaConf.to_container(node, resolve=True)
     assert isinstance(content, dict)
-    return instantiate({k: v for k, v in content.items() if k not in NOT_ARGUMENTS}, **arguments)
+    taken = inspect.signature(get_object(content["_target_"])).parameters
+    settings = {k: v for k, v in content.items() if k in taken or k not in NOT_ARGUMENTS}
+    try:
+        return instantiate(settings, **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UapError):
+            raise error.__cause__ from None
+        raise
 
 
 def check(cfg: DictConfig) -> None:
@@ -199,7 +215,7 @@ def check(cfg: DictConfig) -> None:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "a key"
         raise UapError(
-            f"{key} has no usable value ({' '.join(str(error.msg or error).split())}): set it on "
+            f"{key} has no usable value ({str(error).splitlines()[0]}): set it on "
             "the command line as key=value."
         ) from error
     for key, node in _objects(content, ""):
@@ -250,13 +266,22 @@ def _check_object(key: str, node: dict[str, Any]) -> None:
             f"({' '.join(str(error).split())}): correct the name or install its package."
         ) from error
     named = {k for k in node if not (k.startswith("_") and k.endswith("_"))}
-    named -= set(NOT_ARGUMENTS) if "." not in key else set()
     try:
-        inspect.signature(found).bind_partial(**dict.fromkeys(named))
+        signature = inspect.signature(found)
+    except ValueError:
+        # A few compiled classes have no signature to compare with.
+        return
+    named -= set(NOT_ARGUMENTS) - set(signature.parameters)
+    try:
+        signature.bind_partial(**dict.fromkeys(named))
     except TypeError as error:
         raise UapError(
             f"{key} does not fit {target} ({error}): remove or rename the key."
         ) from error
-    except ValueError:
-        # A few compiled classes have no signature to compare with.
-        return
+    for name in sorted(named & set(signature.parameters)):
+        expected, value = signature.parameters[name].annotation, node[name]
+        number = expected in (int, float) and isinstance(value, int) and not isinstance(value, bool)
+        if expected in (bool, int, float, str) and not number and type(value) is not expected:
+            raise UapError(
+                f"{key}.{name} is {value!r}: expected {_KINDS[expected]}; correct the value."
+            )

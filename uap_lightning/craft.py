@@ -51,17 +51,26 @@ def load_data_and_network(cfg: DictConfig) -> tuple[PhotographDataModule, Target
     data.setup()
     network: TargetNetwork = build(cfg.network).to(pick_device(cfg.accelerator))
     classes = network.check_size(data.crop)
+    check_labels(data, network, classes)
+    weights = digest_of_weights(network)
+    for crops in (data.train, data.craft, data.unseen, data.test):
+        if crops is not None:
+            predict_once(network, weights, crops, data.cache_dir)
+    return data, network
+
+
+def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: int) -> None:
+    """Refuse photographs whose true classes the network does not have.
+
+    Raises:
+        UapError: a label is not below the number of classes.
+    """
     highest = int(data.test.label.max())
     if highest >= classes:
         raise UapError(
             f"the photographs have class {highest} and the network {network.name} has {classes} "
             "classes: choose the network that these labels belong to."
         )
-    weights = digest_of_weights(network)
-    for crops in (data.train, data.craft, data.unseen, data.test):
-        if crops is not None:
-            predict_once(network, weights, crops, data.cache_dir)
-    return data, network
 
 
 def predict_once(network: TargetNetwork, weights: str, crops: CropDataset, cache_dir: Path) -> None:

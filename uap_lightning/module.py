@@ -83,13 +83,15 @@ class RectifierModule(LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """What became of one batch: the fields of :class:`~uap_lightning.metrics.Outcomes`."""
         known = batch["label"] >= 0
-        outcomes = self.guard().outcomes(
-            batch["image"],
-            batch["rho"],
-            photograph=batch["photograph"],
-            label=torch.where(known, batch["label"], batch["prediction"]),
-            coin=batch["coin"],
-        )
+        # Training may run in half precision; what is reported does not.
+        with torch.autocast(self.device.type, enabled=False):
+            outcomes = self.guard().outcomes(
+                batch["image"],
+                batch["rho"],
+                photograph=batch["photograph"],
+                label=torch.where(known, batch["label"], batch["prediction"]),
+                coin=batch["coin"],
+            )
         return dict(vars(outcomes))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,5 +1,6 @@
 """One job from start to end: its folder, seed, loggers and ``results.json``."""
 
+import functools
 import logging
 import os
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import seed_everything
@@ -132,6 +135,9 @@ def _take_up(run: Run, cfg: DictConfig) -> None:
     difference = _first_difference(
         _decisive(earlier.get("config")), _decisive(run.content["config"]), ""
     )
+    worthless = earlier["status"] != "ok" and not any(run.folder.glob("checkpoints/*.ckpt"))
+    if difference and worthless:
+        return
     if difference:
         raise UapError(
             f"{run.folder} holds a run with other settings ({difference}): give this one its own "
@@ -224,6 +230,17 @@ def pick_device(accelerator: str) -> torch.device:
     raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")
 
 
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Lightning's precision; ``auto`` is bf16-mixed where ``device`` computes it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return "bf16-mixed" if native else "32-true"
+
+
 def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Run an entry point under Hydra; what the user can mend ends in one sentence.
 
@@ -233,24 +250,49 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
         task: takes the composed config.
         config_name: the primary config, without its suffix.
     """
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-    # Hydra would print its own report and exit; with this it raises, and we report.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    told: list[UapError] = []
+
+    @functools.wraps(task)
+    def job(cfg: DictConfig) -> object:
+        try:
+            return task(cfg)
+        except UapError as error:
+            if HydraConfig.get().mode is not RunMode.RUN or traceback_wanted:
+                raise
+            # Raised, Hydra would add a line of its own to the sentence.
+            told.append(error)
+            return None
+
+    register_schemas()
+    entry = hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)(job)
     try:
-        register_schemas()
-        hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)(task)()
+        with _hydra_raises():
+            entry()
+        if told:
+            raise told[0]
     except (UapError, HydraException, OmegaConfBaseException) as error:
         if traceback_wanted:
             raise
         console.print(f"error: {_sentence(error)}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as error:
-        if isinstance(error, SystemExit) and not error.code:
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            console.print("interrupted: the same command goes on from here.", markup=False)
-            sys.exit(130)
-        raise
+    except KeyboardInterrupt:
+        console.print("interrupted: the same command goes on from here.", markup=False)
+        sys.exit(130)
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Have Hydra raise what goes wrong instead of printing a report and exiting."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _sentence(error: Exception) -> str:
@@ -264,9 +306,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, UapError):
         return str(error)
     causes = [error, error.__cause__] if error.__cause__ else [error]
-    said = [line for cause in causes for line in str(cause).splitlines() if line.strip()]
-    # Hydra adds lines on object types and search paths, which say nothing to the user.
-    kept = [
-        line.strip() for line in said if not line.strip().startswith(("object_type", "full_key"))
-    ]
-    return f"{'; '.join(dict.fromkeys(kept))} (see the keys there are with --cfg job)."
+    lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
+    # Hydra adds lines on types and full keys, which say nothing to the user.
+    noise = ("object_type", "reference_type", "full_key")
+    kept = dict.fromkeys(line for line in lines if line and not line.startswith(noise))
+    return f"{'; '.join(kept)} (see the keys there are with --cfg job)."

@@ -8,12 +8,11 @@ import logging
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from uap_lightning.callbacks import TestMetrics
-from uap_lightning.config import check
+from uap_lightning.config import build, check
 from uap_lightning.craft import ball_of, find_bank, load_data_and_network
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.defense import save_defense
@@ -25,7 +24,7 @@ from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.protocols import draw_test
 from uap_lightning.report import show
-from uap_lightning.run import Run, launch, running
+from uap_lightning.run import Run, launch, pick_device, pick_precision, running
 from uap_lightning.storage import digest_of_file
 
 log = logging.getLogger(__name__)
@@ -78,22 +77,23 @@ def build_module(cfg: DictConfig, network: TargetNetwork, condition: Condition) 
     """The LightningModule of the config."""
     return RectifierModule(
         network,
-        instantiate(cfg.rectifier.model),
-        instantiate(cfg.detector.model),
+        build(cfg.rectifier.model),
+        build(cfg.detector.model),
         cross_entropy=cfg.rectifier.loss.cross_entropy,
         reconstruction=cfg.rectifier.loss.reconstruction,
-        optimizer=instantiate(cfg.rectifier.optimizer),
-        scheduler=instantiate(cfg.rectifier.scheduler) if cfg.rectifier.scheduler else None,
+        optimizer=build(cfg.rectifier.optimizer),
+        scheduler=build(cfg.rectifier.scheduler) if cfg.rectifier.scheduler else None,
         condition=condition,
     )
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:
     """The Trainer of the config with its callbacks and loggers."""
-    trainer: Trainer = instantiate(
+    trainer: Trainer = build(
         cfg.trainer,
-        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
-        logger=[instantiate(logger) for logger in cfg.logger.values()],
+        precision=pick_precision(cfg.trainer.precision, pick_device(cfg.accelerator)),
+        callbacks=[build(callback) for callback in cfg.callbacks.values()],
+        logger=[build(logger) for logger in cfg.logger.values()],
         default_root_dir=cfg.paths.output_dir,
     )
     return trainer

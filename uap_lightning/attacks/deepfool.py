@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 
 
@@ -61,11 +62,19 @@ def class_gradients(
 
     Returns:
         all logits, K, and gradients of the chosen ones, C x 3 x H x W.
+
+    Raises:
+        UapError: a gradient is not finite.
     """
     copies = image.expand(len(classes), *image.shape).clone().requires_grad_()
     logits = network(copies)
     chosen = logits.gather(1, classes[:, None]).sum()
     (gradients,) = torch.autograd.grad(chosen, copies)
+    if not bool(gradients.isfinite().all()):
+        raise UapError(
+            f"DeepFool met a gradient that is not finite on the network {network.name}: check "
+            "its weights and its normalisation."
+        )
     return logits[0].detach(), gradients
 
 

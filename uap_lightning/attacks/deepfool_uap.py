@@ -7,7 +7,6 @@ from uap_lightning.attacks.deepfool import deepfool
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Universal, check_goal
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm
 from uap_lightning.progress import progress_bar
@@ -87,9 +86,4 @@ def _update(
     found = deepfool(network, image + rho, candidates, overshoot, max_iterations)
     if found.iterations >= max_iterations - 1:
         return rho
-    if not bool(found.step.isfinite().all()):
-        raise UapError(
-            f"DeepFool met a gradient that is not finite on the network {network.name}: check "
-            "its weights and its normalisation."
-        )
     return norm.project(rho + found.step)

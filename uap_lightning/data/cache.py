@@ -123,7 +123,7 @@ def read_pixels(path: Path, resize: int | None, smallest: int) -> Pixels:
     if min(image.size) < smallest:
         raise UapError(
             f"{path} is {image.width} x {image.height} pixels, smaller than the crop of "
-            f"{smallest}: remove it or set data.crop to a smaller size."
+            f"{smallest}: remove it, set data.crop to a smaller size, or set data.upscale=true."
         )
     if resize is not None:
         image = functional.resize(image, resize)

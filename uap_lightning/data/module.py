@@ -34,7 +34,9 @@ class PhotographDataModule(LightningDataModule):
         source: returns the training and the test photographs.
         resize: short side that photographs are resized to, in pixels; None keeps their size.
         crop: side of the crops in pixels.
+        upscale: enlarge photographs whose short side is below ``resize``; refused when False.
         train_crops: crops of each training photograph.
+        craft_crops: crops of each photograph that is crafted on.
         test_crops: crops of each test photograph.
         craft_share: share of the training photographs that perturbations are crafted on; the
             others measure the fooling ratio on images that crafting has not seen.
@@ -55,8 +57,10 @@ class PhotographDataModule(LightningDataModule):
         self,
         source: Callable[[], Split],
         resize: int | None,
+        upscale: bool,
         crop: int,
         train_crops: int,
+        craft_crops: int,
         test_crops: int,
         craft_share: float,
         batch_size: int,
@@ -72,6 +76,7 @@ class PhotographDataModule(LightningDataModule):
             )
         for key, value in (
             ("train_crops", train_crops),
+            ("craft_crops", craft_crops),
             ("test_crops", test_crops),
             ("batch_size", batch_size),
         ):
@@ -80,7 +85,9 @@ class PhotographDataModule(LightningDataModule):
         self.source = source
         self.resize = resize
         self.crop = crop
+        self.upscale = upscale
         self.train_crops = train_crops
+        self.craft_crops = craft_crops
         self.test_crops = test_crops
         self.craft_share = craft_share
         self.batch_size = batch_size
@@ -97,7 +104,8 @@ class PhotographDataModule(LightningDataModule):
             return
         split = self.source()
         photographs = [*split.train, *split.test]
-        cache = decode_once(photographs, self.resize, self.crop, self.cache_dir)
+        smallest = 1 if self.upscale and self.resize is not None else self.crop
+        cache = decode_once(photographs, self.resize, smallest, self.cache_dir)
         labels = [-1 if p.label is None else p.label for p in photographs]
 
         def crops(numbers: list[int], count: int) -> CropDataset:
@@ -108,8 +116,8 @@ class PhotographDataModule(LightningDataModule):
         crafted = share_of(split.train, self.craft_share, self.seed)
         others = [number for number in training if number not in set(crafted)]
         self.train = crops(training, self.train_crops)
-        self.craft = crops(crafted, self.train_crops)
-        self.unseen = crops(others, self.train_crops) if others else None
+        self.craft = crops(crafted, self.craft_crops)
+        self.unseen = crops(others, self.craft_crops) if others else None
         self.test = crops(list(range(len(training), len(photographs))), self.test_crops)
         self.photographs = photographs
         self._ready = True

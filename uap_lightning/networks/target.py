@@ -38,7 +38,8 @@ class TargetNetwork(nn.Module):
         bgr: bool = False,
     ) -> None:
         super().__init__()
-        self.model = model.eval()
+        # Channels last is 1.2 to 1.5 times as fast for convolutions on a CPU with AVX-512.
+        self.model = model.eval().to(memory_format=torch.channels_last)
         self.name = name
         self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
@@ -62,7 +63,8 @@ class TargetNetwork(nn.Module):
         """
         if self.bgr:
             images = images.flip(1)
-        logits: Tensor = self.model((images - self.mean) / self.std)
+        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.model(normalised)
         return logits
 
     @torch.no_grad()

@@ -18,8 +18,8 @@ class PerturbationSampler:
     Attributes:
         perturbations: P*, K x 3 x H x W, pixel units.
         share: probability that an image is perturbed; the paper's is 0.5.
-        vary: flip, roll and negate each drawn perturbation; a rectifier that has only a few to
-            learn from then learns what they have in common.
+        vary: draw a random relative of each perturbation (:func:`varied`); a rectifier that has
+            only a few to learn from then learns what they have in common.
         seed: of the draws.
     """
 
@@ -51,17 +51,42 @@ class PerturbationSampler:
         coin = torch.rand(len(images), generator=generator) < self.share
         rho = self.perturbations[which.to(images.device)]
         if self.vary:
-            rho = torch.stack([varied(one, generator) for one in rho])
+            others = torch.randint(len(self.perturbations), (len(images),), generator=generator)
+            mixed = zip(rho, self.perturbations[others.to(images.device)], strict=True)
+            rho = torch.stack([varied(one, other, generator) for one, other in mixed])
         coin = coin.to(images.device)
         perturbed = (images + rho).clamp(0, 255)
         return torch.where(coin[:, None, None, None], perturbed, images), coin
 
 
-def varied(rho: Tensor, generator: torch.Generator) -> Tensor:
-    """A perturbation flipped, rolled and negated at random: 3 x H x W, the same norm."""
-    flip, mirror, negate = (torch.rand(3, generator=generator) < 0.5).tolist()
+def varied(rho: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+    """A random relative of a perturbation: 3 x H x W, no larger than the two it is made of.
+
+    Flips, transposition, a roll, negation and an order of the channels, each at random; at times
+    a mixture with another perturbation so treated, clamped to the larger one's l_inf norm; at
+    times half as strong at least.
+
+    Args:
+        rho: 3 x H x W; square.
+        other: what it is mixed with.
+        generator: of the draws.
+    """
+    relative = _moved(rho, generator)
+    mix, weaken, a, b, strength = torch.rand(5, generator=generator).tolist()
+    if mix < 0.3:
+        bound = float(torch.maximum(rho.abs().max(), other.abs().max()))
+        sum_of_both = (0.4 + 0.6 * a) * relative + (0.4 + 0.6 * b) * _moved(other, generator)
+        relative = sum_of_both.clamp(-bound, bound)
+    return relative * (0.5 + 0.5 * strength) if weaken < 0.3 else relative
+
+
+def _moved(rho: Tensor, generator: torch.Generator) -> Tensor:
+    flip, mirror, transpose, negate, permute = torch.rand(5, generator=generator).tolist()
     down = int(torch.randint(rho.shape[1], (), generator=generator))
     right = int(torch.randint(rho.shape[2], (), generator=generator))
-    axes = [axis for axis, chosen in ((1, flip), (2, mirror)) if chosen]
-    rho = rho.roll((down, right), (1, 2)).flip(axes)
-    return -rho if negate else rho
+    order = torch.randperm(3, generator=generator)
+    axes = [axis for axis, chance in ((1, flip), (2, mirror)) if chance < 0.5]
+    moved = rho.roll((down, right), (1, 2)).flip(axes)
+    moved = moved.transpose(1, 2) if transpose < 0.5 else moved
+    moved = moved[order.to(rho.device)] if permute < 0.25 else moved
+    return -moved if negate < 0.5 else moved

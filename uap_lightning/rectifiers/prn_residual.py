@@ -1,37 +1,73 @@
 """A residual PRN at half resolution, for small collections and fast use."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uap_lightning.rectifiers.prn import ResidualBlock
+GAIN = 4.0
+
+
+class Block(nn.Module):
+    """Adds convolution, ReLU, convolution to its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """N x C x H x W to the same shape."""
+        added: Tensor = self.second(functional.relu(self.first(maps)))
+        return maps + added
 
 
 class ResidualPRN(nn.Module):
-    """Adds a correction to the image, computed on 2 x 2 blocks of pixels.
+    """Adds a correction to the image, computed on blocks of pixels.
 
-    Pixel-unshuffle by 2, convolution to ``width`` maps, residual blocks, convolution back,
-    pixel-shuffle. The last convolution starts at zero, so that training starts from the
-    identity. The rectified image is clamped to 0-255. Odd sides are padded by one pixel.
+    The input is the image beside its high-pass part, x minus its 7 x 7 mean, in which a
+    perturbation stands out from the first step of training. Pixel-unshuffle by 2, convolution to
+    ``width`` maps, residual blocks; a second scale with twice the maps at half that resolution;
+    convolution back, pixel-shuffle. The last convolution starts at zero, so that training starts
+    from the identity. The rectified image is clamped to 0-255. Sides that 4 does not divide are
+    padded and cropped.
 
     Args:
-        width: feature maps.
-        blocks: residual blocks.
+        width: feature maps at half resolution.
+        blocks: residual blocks at each scale.
+        coarse: whether there is a second scale.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 4) -> None:
+    def __init__(self, width: int = 32, blocks: int = 2, coarse: bool = True) -> None:
         super().__init__()
-        self.head = nn.Conv2d(12, width, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.head = nn.Conv2d(24, width, 3, padding=1)
+        self.before = nn.Sequential(
+            *(Block(width) for _ in range(blocks // 2 if coarse else blocks))
+        )
+        self.coarse = (
+            nn.Sequential(
+                nn.Conv2d(width, 2 * width, 2, stride=2),
+                *(Block(2 * width) for _ in range(blocks)),
+                nn.Conv2d(2 * width, 4 * width, 1),
+                nn.PixelShuffle(2),
+            )
+            if coarse
+            else None
+        )
+        self.after = nn.Sequential(*(Block(width) for _ in range(blocks // 2 if coarse else 0)))
         self.tail = nn.Conv2d(width, 12, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Rectified images of images: float N x 3 x H x W, 0-255, to the same shape."""
         height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, width % 2, 0, height % 2), mode="replicate")
-        maps = functional.pixel_unshuffle((padded - 127.5) / 127.5, 2)
-        maps = functional.relu(self.head(maps))
-        correction = functional.pixel_shuffle(self.tail(self.body(maps)), 2)
-        correction = correction[..., :height, :width]
-        return (images + 127.5 * correction).clamp(0, 255)
+        padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
+        mean = functional.avg_pool2d(functional.pad(padded, (3, 3, 3, 3), mode="reflect"), 7, 1)
+        both = torch.cat([(padded - 127.5) / 64, ((padded - mean) / 12).clamp(-4, 4)], 1)
+        blocks = functional.pixel_unshuffle(both, 2).contiguous(memory_format=torch.channels_last)
+        maps = self.before(self.head(blocks))
+        if self.coarse is not None:
+            maps = maps + self.coarse(maps)
+        correction = functional.pixel_shuffle(self.tail(self.after(maps)), 2)
+        return (images + GAIN * correction[..., :height, :width]).clamp(0, 255)

@@ -1,0 +1,116 @@
+"""How much faster a hand-written loop trains than the LightningModule: one ratio.
+
+The same rectifier, crops, perturbations, optimizer, schedule and number of steps, on the same
+device, in turns, so that a machine whose speed drifts slows both. Run it from anywhere:
+
+    python benchmarks/training_overhead.py --steps 60 --rounds 5
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+from torch import nn
+
+from uap_lightning.config import build, find_conf, register_schemas
+from uap_lightning.craft import ball_of, load_data_and_network
+from uap_lightning.data import PhotographDataModule
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.perturbations.sampling import PerturbationSampler
+from uap_lightning.run import pick_device, pick_precision
+from uap_lightning.train import build_module, build_trainer
+
+
+def config(steps: int, folder: str) -> DictConfig:
+    """The quickstart's training without detector, metrics and pictures."""
+    register_schemas()
+    with initialize_config_dir(find_conf(), version_base="1.3"):
+        return compose(
+            "train",
+            [
+                "experiment=quickstart",
+                f"rectifier.steps={steps}",
+                "callbacks=[checkpoint]",
+                f"paths.output_dir={folder}",
+                f"paths.cache_dir={folder}/cache",
+            ],
+        )
+
+
+def sampler_of(cfg: DictConfig) -> PerturbationSampler:
+    """Random signs instead of crafted perturbations: they cost the same to add."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (cfg.bank.extended, 3, cfg.data.crop, cfg.data.crop)
+    rho = torch.randn(shape, generator=generator).sign() * ball_of(cfg).eps
+    return PerturbationSampler(rho, cfg.rectifier.perturbed_share, cfg.rectifier.vary, cfg.seed)
+
+
+def with_lightning(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> float:
+    """Seconds of ``trainer.fit``."""
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    module = build_module(cfg, network, {"train_network": network.name})
+    trainer = build_trainer(cfg)
+    started = time.perf_counter()
+    trainer.fit(module, datamodule=data)
+    return time.perf_counter() - started
+
+
+def by_hand(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> float:
+    """Seconds of the same steps in a plain loop."""
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    device = pick_device(cfg.accelerator)
+    rectifier: nn.Module = build(cfg.rectifier.model).to(device)
+    optimizer = build(cfg.rectifier.optimizer)(rectifier.parameters())
+    schedule = build(cfg.rectifier.scheduler)(optimizer, total_steps=cfg.rectifier.steps)
+    half = pick_precision(cfg.rectifier.precision, device) == "bf16-mixed"
+    loader = torch.utils.data.DataLoader(data.train, batch_size=data.batch_size, shuffle=True)
+    started = time.perf_counter()
+    step = 0
+    while step < cfg.rectifier.steps:
+        for batch in loader:
+            images = batch["image"].to(device).float()
+            perturbed, _ = data.perturb(images, step) if data.perturb else (images, None)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                error = (rectifier(perturbed) - images) / 10
+                loss = error.square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(rectifier.parameters(), cfg.rectifier.gradient_clip)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if step == cfg.rectifier.steps:
+                break
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print the median ratio of seconds by hand to seconds with Lightning."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = config(arguments.steps, folder)
+        data, network = load_data_and_network(cfg)
+        data.perturb = sampler_of(cfg)
+        data.batch_size = cfg.rectifier.batch_size
+        ratios = []
+        for number in range(arguments.rounds + 1):
+            Path(folder, "checkpoints", "last.ckpt").unlink(missing_ok=True)
+            lightning = with_lightning(cfg, data, network)
+            hand = by_hand(cfg, data, network)
+            if number:  # the first round warms up
+                ratios.append(hand / lightning)
+                print(f"Lightning {lightning:.2f} s, by hand {hand:.2f} s: {ratios[-1]:.3f}")
+    print(f"by hand / Lightning, median of {len(ratios)}: {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()

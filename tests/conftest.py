@@ -1,0 +1,103 @@
+"""What the tests share: the tiny network, images by formula, composed configs, real commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.config import find_conf, register_schemas
+from uap_lightning.data.generated import generated_image
+from uap_lightning.networks.tiny import CLASSES, tiny
+from uap_lightning.norms import LpNorm
+
+
+class TensorImages:
+    """Images of a tensor, for attacks: N x 3 x H x W, uint8."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def take(self, numbers):
+        return self.images[list(numbers)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors on shared cores: more threads only wait for one another."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path, monkeypatch):
+    """Every test works in a folder of its own, without W&B's account."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMAGENET_DIR", raising=False)
+    monkeypatch.delenv("UAP_CACHE_DIR", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@pytest.fixture
+def network():
+    return tiny()
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(5)
+    return TensorImages(
+        torch.stack([generated_image(k % CLASSES, 32, generator) for k in range(40)])
+    )
+
+
+@pytest.fixture
+def labels(network, images):
+    return clean_predictions(network, images)
+
+
+@pytest.fixture
+def linf():
+    return LpNorm(float("inf"), 10.0)
+
+
+TINY = ("network=tiny", "data=generated", "name=run")
+QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.steps=12")
+QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")
+
+
+def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfig:
+    """The config of a command; its folder is given, because no Hydra job runs."""
+    register_schemas()
+    with initialize_config_dir(find_conf(), version_base="1.3"):
+        folder = output if output is not None else Path("outputs") / "run"
+        return compose(job, [*overrides, f"paths.output_dir={folder}"])
+
+
+def command(module: str, *overrides: str, python: str = sys.executable) -> list[str]:
+    return [python, "-m", f"uap_lightning.{module}", *overrides]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
+
+
+def run(module: str, *overrides: str, cwd: Path, python: str = sys.executable):
+    """Run a real command and return the finished process."""
+    return subprocess.run(
+        command(module, *overrides, python=python),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

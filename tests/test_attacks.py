@@ -1,0 +1,160 @@
+"""DeepFool and the universal attacks, against closed forms and plain loops."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import TensorImages
+from uap_lightning.attacks.deepfool import class_gradients, deepfool
+from uap_lightning.attacks.deepfool_uap import deepfool_uap
+from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
+from uap_lightning.attacks.sgd_uap import sgd_uap
+from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.norms import LpNorm
+
+NORMS = [LpNorm(math.inf, 10.0), LpNorm(2.0, 280.0)]
+
+
+def linear(seed, classes=5, size=4):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * size * size, classes))
+    return TargetNetwork(model, "linear", [0.0] * 3, [1.0] * 3)
+
+
+def test_deepfool_finds_the_nearest_boundary_of_a_linear_classifier():
+    network = linear(0)
+    image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1)) * 255
+    weight, bias = network.model[1].weight.double(), network.model[1].bias.double()
+    logits = weight @ image.flatten().double() + bias
+    first = int(logits.argmax())
+    distances = [
+        (logits[first] - logits[k]) / (weight[first] - weight[k]).norm()
+        for k in range(5)
+        if k != first
+    ]
+    found = deepfool(network, image, candidates=5)
+    assert found.fooled
+    assert found.iterations == 1
+    assert float(found.step.norm()) == pytest.approx(1.02 * float(min(distances)), rel=1e-3)
+
+
+def test_class_gradients_are_those_of_one_class_at_a_time(network, images):
+    image = images.take([3])[0].float()
+    classes = torch.tensor([3, 0, 6])
+    logits, gradients = class_gradients(network, image, classes)
+    for k, gradient in zip(classes.tolist(), gradients, strict=True):
+        single = image[None].clone().requires_grad_()
+        out = network(single)
+        torch.testing.assert_close(out[0], logits, rtol=1e-4, atol=1e-5)
+        (expected,) = torch.autograd.grad(out[0, k], single)
+        torch.testing.assert_close(gradient, expected[0], rtol=1e-3, atol=1e-6)
+
+
+def plain_loop(network, images, norm, seed, goal, max_passes, max_iterations):
+    """The authors' loop without screening: one image at a time, one class at a time."""
+    rho = torch.zeros(3, 32, 32)
+    generator = torch.Generator().manual_seed(seed)
+    clean = [int(network(images.take([i]).float()).argmax()) for i in range(len(images))]
+    for _ in range(max_passes):
+        for i in torch.randperm(len(images), generator=generator).tolist():
+            image = images.take([i]).float()
+            if int(network(image + rho).argmax()) != clean[i]:
+                continue
+            start = image + rho
+            total = torch.zeros_like(start)
+            order = network(start)[0].argsort(descending=True)[:8]
+            iterations = 0
+            while iterations < max_iterations:
+                x = (start + 1.02 * total).requires_grad_()
+                logits = network(x)[0]
+                if int(logits.argmax()) != int(order[0]):
+                    break
+                grads = [torch.autograd.grad(logits[k], x, retain_graph=True)[0] for k in order]
+                best = None
+                for k in range(1, len(order)):
+                    w = grads[k] - grads[0]
+                    f = float(logits[order[k]] - logits[order[0]])
+                    distance = abs(f) / float(w.norm())
+                    if best is None or distance < best[0]:
+                        best = (distance, w / w.norm())
+                total = total + (best[0] + 1e-4) * best[1]
+                iterations += 1
+            if iterations < max_iterations - 1:
+                rho = norm.project(rho + 1.02 * total[0])
+        wrong = [
+            int(network((images.take([i]).float() + rho).clamp(0, 255)).argmax()) != clean[i]
+            for i in range(len(images))
+        ]
+        if sum(wrong) / len(wrong) >= goal:
+            break
+    return rho
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=["linf", "l2"])
+def test_deepfool_uap_equals_the_plain_loop(network, images, labels, norm):
+    few = TensorImages(images.images[:12])
+    settings = {"goal": 0.7, "max_passes": 2, "max_iterations": 10}
+    crafted = deepfool_uap(
+        network, few, labels[:12], norm, 3, candidates=8, batch_size=5, **settings
+    )
+    expected = plain_loop(network, few, norm, 3, *settings.values())
+    assert float((crafted.rho - expected).abs().max()) < 1e-2
+    assert float(norm.size(crafted.rho)) <= norm.eps * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=["linf", "l2"])
+def test_sgd_uap_fools_within_its_ball(network, images, labels, norm):
+    crafted = sgd_uap(network, images, labels, norm, 0, steps=40, batch_size=16)
+    assert float(norm.size(crafted.rho)) <= norm.eps * (1 + 1e-5)
+    noise = norm.project(torch.randn(3, 32, 32).sign() * norm.eps)
+    floor = fooling_ratio(network, images, labels, noise)
+    assert fooling_ratio(network, images, labels, crafted.rho) > max(0.5, floor + 0.2)
+    again = sgd_uap(network, images, labels, norm, 0, steps=40, batch_size=16)
+    assert torch.equal(crafted.rho, again.rho)
+    other = sgd_uap(network, images, labels, norm, 1, steps=40, batch_size=16)
+    assert not torch.equal(crafted.rho, other.rho)
+
+
+def test_the_fooling_ratio_counts_changed_predictions_of_clamped_images(network, images, labels):
+    rho = torch.full((3, 32, 32), 10.0)
+    rho[:, ::2] = -10
+    changed = 0
+    for i in range(len(images)):
+        image = images.take([i]).float()
+        perturbed = torch.minimum(
+            torch.maximum(image + rho, torch.tensor(0.0)), torch.tensor(255.0)
+        )
+        changed += int(network(perturbed).argmax()) != int(network(image).argmax())
+    assert fooling_ratio(network, images, labels, rho, 7) == pytest.approx(changed / len(images))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"steps": 0}, {"batch_size": 0}, {"step_size": 0.0}, {"momentum": 1.0}]
+)
+def test_sgd_uap_refuses_settings_out_of_range(network, images, labels, linf, settings):
+    with pytest.raises(UapError, match="attack has"):
+        sgd_uap(network, images, labels, linf, 0, **settings)
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        return (x.flatten(1)[:, :4] - 300).sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_named(images, linf):
+    network = TargetNetwork(Broken(), "broken", [0.0] * 3, [1.0] * 3)
+    labels = torch.zeros(len(images), dtype=torch.long)
+    with pytest.raises(UapError, match="not finite on the network broken"):
+        sgd_uap(network, images, labels, linf, 0, steps=1, batch_size=2)
+    with pytest.raises(UapError, match="not finite on the network broken"):
+        deepfool_uap(
+            network, images, clean_predictions(network, images), linf, 0, max_passes=1, candidates=3
+        )
+
+
+def test_a_goal_that_is_no_share_is_refused(network, images, labels, linf):
+    with pytest.raises(UapError, match="expected a share"):
+        deepfool_uap(network, images, labels, linf, 0, goal=1.5)

@@ -1,0 +1,189 @@
+"""The bank: records, bounds, going on, and banks that do not fit."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from tests.conftest import TINY, composed
+from uap_lightning.attacks.universal import Universal
+from uap_lightning.craft import find_bank, load_data_and_network
+from uap_lightning.errors import UapError
+from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.bank import (
+    Bounds,
+    Recipe,
+    fill_bank,
+    largest_cosine,
+    open_bank,
+)
+from uap_lightning.perturbations.record import load_perturbation
+
+
+@pytest.fixture
+def recipe():
+    cfg = composed("craft", *TINY, "attack.steps=40")
+    data, network = load_data_and_network(cfg)
+    made = []
+
+    def attack(network, images, labels, norm, seed):
+        made.append(seed)
+        rho = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        return Universal(rho.sign() * norm.eps, 1.0)
+
+    attack.made = made
+    return Recipe(
+        network=network,
+        weights="w",
+        norm=LpNorm(math.inf, 10.0),
+        attack=attack,
+        settings={"name": "signs"},
+        bounds=Bounds(0.0, 0.15, 3),
+        craft=data.craft,
+        unseen=data.unseen,
+        seed=0,
+    )
+
+
+def test_a_bank_is_filled_once_and_grows(tmp_path, recipe):
+    first = fill_bank(tmp_path, recipe, 2, 1)
+    assert len(recipe.attack.made) == 3
+    assert first.train.shape == (2, 3, 32, 32)
+    again = fill_bank(tmp_path, recipe, 2, 1)
+    assert len(recipe.attack.made) == 3
+    assert again.digest == first.digest
+    assert again.identity == first.identity
+    more = fill_bank(tmp_path, recipe, 3, 1)
+    assert len(recipe.attack.made) == 4
+    assert torch.equal(more.train[:2], first.train)
+    assert torch.equal(more.test, first.test)
+
+
+def test_the_record_says_what_was_measured(tmp_path, recipe):
+    bank = fill_bank(tmp_path, recipe, 2, 1)
+    rho, record = load_perturbation(bank.folder / "train-0001.safetensors")
+    assert torch.equal(rho, bank.train[1])
+    assert record.linf == 10
+    assert record.l2 == pytest.approx(10 * math.sqrt(rho.numel()))
+    assert (record.p, record.eps, record.size, record.network) == ("inf", 10.0, 32, "tiny")
+    clean = recipe.craft.prediction
+    changed = sum(
+        int(recipe.network((recipe.craft.take([i]).float() + rho).clamp(0, 255)).argmax())
+        != int(clean[i])
+        for i in range(len(clean))
+    )
+    assert record.fooling_ratio == pytest.approx(changed / len(clean))
+    cosine = float((rho.flatten() @ bank.train[0].flatten()) / rho.norm() / bank.train[0].norm())
+    assert record.cosine == pytest.approx(abs(cosine), abs=1e-5)
+
+
+def test_a_killed_fill_goes_on_to_the_same_bank(tmp_path, recipe):
+    whole = fill_bank(tmp_path / "whole", recipe, 3, 1)
+    count = len(recipe.attack.made)
+
+    class Killed(Exception):
+        pass
+
+    def dies(*args):
+        if len(recipe.attack.made) == count + 2:
+            raise Killed
+        return recipe.attack(*args)
+
+    with pytest.raises(Killed):
+        fill_bank(tmp_path / "killed", dataclasses.replace(recipe, attack=dies), 3, 1)
+    resumed = fill_bank(tmp_path / "killed", recipe, 3, 1)
+    assert resumed.digest == whole.digest
+    assert len(recipe.attack.made) == count + 4
+
+
+def test_bounds_that_cannot_be_met_are_told(tmp_path, recipe):
+    strict = dataclasses.replace(recipe, bounds=Bounds(1.0, 0.15, 2))
+    with pytest.raises(UapError, match=r"min_fooling_ratio 1\.0.* in 2 attempts \(fooling ratio"):
+        fill_bank(tmp_path, strict, 1, 1)
+    assert not list(tmp_path.rglob("train-*"))
+    diverse = dataclasses.replace(recipe, bounds=Bounds(0.0, 0.0, 2))
+    with pytest.raises(UapError, match="cosine"):
+        fill_bank(tmp_path, diverse, 2, 1)
+
+
+def test_a_second_seed_is_tried(tmp_path, recipe):
+    calls = []
+
+    def first_is_weak(network, images, labels, norm, seed):
+        calls.append(seed)
+        crafted = recipe.attack(network, images, labels, norm, seed)
+        return Universal(crafted.rho * (0 if len(calls) == 1 else 1), 1.0)
+
+    bounded = dataclasses.replace(
+        recipe, attack=first_is_weak, bounds=Bounds(0.01, 0.15, 2), norm=LpNorm(math.inf, 60.0)
+    )
+    bank = fill_bank(tmp_path, bounded, 1, 1)
+    assert bank.records[0].attempt == 1
+    assert bank.records[0].seed == calls[1]
+
+
+def test_a_broken_file_is_named(tmp_path, recipe):
+    bank = fill_bank(tmp_path, recipe, 1, 1)
+    path = bank.folder / "train-0000.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UapError, match=r"train-0000\.safetensors is not a readable"):
+        fill_bank(tmp_path, recipe, 1, 1)
+
+
+def test_a_safetensors_file_that_is_no_perturbation_is_named(tmp_path):
+    from uap_lightning.storage import write_tensors
+
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"weight": torch.zeros(2)}, {})
+    with pytest.raises(UapError, match="is not a perturbation file"):
+        load_perturbation(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "norm", "size", "said"),
+    [
+        ("vgg16", LpNorm(math.inf, 10), 32, "whose network is tiny"),
+        ("tiny", LpNorm(2, 10), 32, "whose p is inf"),
+        ("tiny", LpNorm(math.inf, 8), 32, r"whose eps is 10\.0"),
+        ("tiny", LpNorm(math.inf, 10), 64, "whose size is 32"),
+    ],
+)
+def test_a_bank_of_another_network_norm_or_size_is_refused(
+    tmp_path, recipe, network, norm, size, said
+):
+    bank = fill_bank(tmp_path, recipe, 1, 1)
+    opened = open_bank(bank.folder, "tiny", recipe.norm, 32)
+    assert opened.digest == bank.digest
+    with pytest.raises(UapError, match=said):
+        open_bank(bank.folder, network, norm, size)
+
+
+def test_a_bank_that_is_not_there_or_not_full_is_told(tmp_path, recipe):
+    with pytest.raises(UapError, match=r"bank\.json cannot be read"):
+        open_bank(tmp_path, "tiny", recipe.norm, 32)
+    bank = fill_bank(tmp_path, recipe, 1, 1)
+    (bank.folder / "test-0000.safetensors").unlink()
+    with pytest.raises(UapError, match="1 training and 0 test"):
+        open_bank(bank.folder, "tiny", recipe.norm, 32)
+
+
+def test_the_config_makes_or_names_the_bank():
+    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
+    data, network = load_data_and_network(cfg)
+    bank = find_bank(cfg, data, network)
+    for record in bank.records:
+        assert record.fooling_ratio >= 0.8
+        assert record.cosine <= 0.15
+        assert record.fooling_ratio_unseen is not None
+    named = composed("craft", *TINY, f"bank.path='{bank.folder}'")
+    assert find_bank(named, data, network).digest == bank.digest
+
+
+def test_the_cosine_is_the_largest_absolute_one():
+    a = torch.zeros(3, 2, 2)
+    a[0, 0, 0] = 1
+    b = torch.ones(3, 2, 2)
+    assert largest_cosine(a, []) == 0
+    assert largest_cosine(a, [b, -a]) == pytest.approx(1)
+    assert largest_cosine(a, [-b]) == pytest.approx(1 / math.sqrt(12))

@@ -1,0 +1,205 @@
+"""Real commands in real processes: killed and resumed, two at once, and from a wheel."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import QUICK_TRAIN, command, environment, run
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = (*QUICK_TRAIN, "rectifier.steps=40")
+
+
+def rows(folder):
+    content = json.loads((folder / "outputs" / "run" / "results.json").read_text())
+    assert content["status"] == "ok"
+    return content["rows"]
+
+
+def kill_when(folder, condition, *overrides):
+    """Start training, SIGKILL it as soon as ``condition`` holds, and return its exit status."""
+    process = subprocess.Popen(
+        command("train", *overrides),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+def test_a_run_killed_in_crafting_and_in_training_ends_with_the_same_numbers(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    overrides = (*RUN, "rectifier.steps=400")
+    done = run("train", *overrides, cwd=whole)
+    assert done.returncode == 0, done.stderr
+    assert "Defense rate" in done.stdout
+
+    def one_crafted():
+        return any(killed.glob("banks/*/train-0000.safetensors"))
+
+    last = killed / "outputs" / "run" / "checkpoints" / "last.ckpt"
+    assert kill_when(killed, one_crafted, *overrides) == -signal.SIGKILL
+    crafted = {p.name: p.stat().st_mtime_ns for p in killed.glob("banks/*/*.safetensors")}
+    assert 1 <= len(crafted) < 3
+    assert kill_when(killed, last.exists, *overrides) == -signal.SIGKILL
+    assert not (killed / "outputs" / "run" / "defense").exists()
+    done = run("train", *overrides, cwd=killed)
+    assert done.returncode == 0, done.stderr
+    assert "Going on from" in done.stdout + done.stderr
+    for path in killed.glob("banks/*/*.safetensors"):
+        assert crafted.get(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    assert rows(killed) == rows(whole)
+    for name in ("rectifier", "detector"):
+        file = Path("outputs") / "run" / "defense" / f"{name}.safetensors"
+        assert (killed / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_two_processes_fill_one_bank_without_loss_or_repetition(tmp_path):
+    overrides = [o for o in RUN if not o.startswith(("rectifier", "detector", "callbacks", "name"))]
+    processes = [
+        subprocess.Popen(
+            command("craft", *overrides, f"name=run{i}"),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    files = sorted(path.name for path in tmp_path.glob("banks/*/*.safetensors"))
+    assert files == ["test-0000.safetensors", "train-0000.safetensors", "train-0001.safetensors"]
+    assert (
+        sum(text.count("fooling ratio 0.") + text.count("fooling ratio 1.") for text in said) >= 3
+    )
+    assert sum("Crafting 3 of 3" in text for text in said) == 1
+    digests = {
+        json.loads((tmp_path / "outputs" / f"run{i}" / "results.json").read_text())["digests"][
+            "bank"
+        ]
+        for i in range(2)
+    }
+    assert len(digests) == 1
+
+
+def test_a_sweep_keeps_jobs_apart_and_a_failed_one_shows_its_reason(tmp_path):
+    overrides = [o for o in RUN if not o.startswith("name")]
+    done = run("train", "-m", *overrides, "norm.eps=10,-1,12", "name=eps${norm.eps}", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "error: norm.eps is -1.0" in done.stderr
+
+    def result(name):
+        return json.loads((tmp_path / "outputs" / name / "results.json").read_text())
+
+    assert result("eps-1.0")["status"] == "failed"
+    assert "norm.eps is -1.0" in result("eps-1.0")["reason"]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert run("train", *overrides, "norm.eps=12", "name=run", cwd=alone).returncode == 0
+    assert result("eps12.0")["rows"] == rows(alone)
+
+
+def test_wandb_writes_a_run_off_line(tmp_path):
+    done = run(
+        "train", *QUICK_TRAIN, "logger=[csv,wandb]", "logger.wandb.offline=true", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    written = list(tmp_path.rglob("offline-run-*/*.wandb"))
+    assert len(written) == 1
+    assert list(tmp_path.rglob("offline-run-*/files/media/images/test/panel*.png"))
+
+
+def test_the_wheel_works_in_a_bare_environment_from_another_folder(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    wheel = next(tmp_path.glob("*.whl"))
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=True)
+    python = str(place / "bin" / "python")
+    site = next(place.glob("lib/python*/site-packages"))
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)],
+        check=True,
+    )
+    # The dependencies come from this environment, the package from the wheel alone.
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "dependencies.pth").write_text(packages + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    script = str(place / "bin" / "uap-train")
+    env = {k: v for k, v in environment().items() if not k.startswith(("COV", "PYTHONPATH"))}
+    done = subprocess.run(
+        [script, *QUICK_TRAIN], cwd=elsewhere, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(elsewhere)
+    where = subprocess.run(
+        [python, "-c", "import uap_lightning.config as c; print(c.__file__, c.find_conf())"],
+        cwd=elsewhere,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert all(path.startswith(str(site)) for path in where)
+    for module in ("craft", "evaluate", "report"):
+        shown = run(module, "--cfg", "job", cwd=elsewhere, python=python)
+        assert shown.returncode == 0, shown.stderr
+    listed = subprocess.run(
+        [python, "-m", "uap_lightning"], cwd=elsewhere, env=env, capture_output=True, text=True
+    )
+    assert "uap_lightning.evaluate" in listed.stdout
+
+
+def test_cfg_job_resolve_shows_the_numbers(tmp_path):
+    done = run("train", "norm=l2", "--cfg", "job", "--resolve", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "eps: 2000" in done.stdout
+    assert "min_fooling_ratio: 0.8" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_disk_that_is_full_is_told_and_nothing_is_half_written(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=28k", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        overrides = [o for o in RUN if not o.startswith(("rectifier", "detector", "callbacks"))]
+        done = run("craft", *overrides, f"paths.bank_dir={disk}", cwd=tmp_path)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert done.stderr.count("error: ") == 1
+        left = [path for path in disk.rglob("*") if path.is_file()]
+        assert all(
+            path.name in (".lock", "bank.json") or path.suffix == ".safetensors" for path in left
+        )
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,124 @@
+"""Every option of every group composes, resolves, and fits its target."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+
+from tests.conftest import composed
+from uap_lightning.config import check, find_conf
+from uap_lightning.errors import UapError
+
+CONF = Path(find_conf())
+GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+)
+NEEDED = {
+    ("network", "timm"): ["network.model=resnet18"],
+    ("network", "torchvision"): ["network.model=resnet18"],
+    ("data", "folder"): ["data.root=images"],
+}
+LISTS = {"protocol", "logger", "callbacks"}
+
+
+def test_the_groups_are_those_of_the_design():
+    assert set(GROUPS) >= {
+        "network",
+        "norm",
+        "protocol",
+        "data",
+        "attack",
+        "rectifier",
+        "detector",
+        "trainer",
+        "logger",
+        "callbacks",
+        "experiment",
+        "paths",
+    }
+    assert len(OPTIONS) > 35
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["-".join(pair) for pair in OPTIONS])
+def test_every_option_composes_resolves_and_binds(group, option):
+    needed = NEEDED.get((group, option), [])
+    if group == "training":
+        # chosen by the data option of the same name
+        group, needed = "data", NEEDED.get(("data", option), [])
+    if (group, option) == ("trainer", "test"):
+        check(composed("evaluate", "defense=folder"))
+        return
+    chosen = f"{group}=[{option}]" if group in LISTS else f"{group}={option}"
+    cfg = composed("train", chosen, *needed)
+    check(cfg)
+
+
+@pytest.mark.parametrize("job", ["craft", "train", "evaluate", "report"])
+def test_every_command_composes(job):
+    overrides = ["defense=folder"] if job == "evaluate" else []
+    if job == "report":
+        from hydra import compose, initialize_config_dir
+
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            check(compose(job))
+        return
+    check(composed(job, *overrides))
+
+
+def test_the_data_brings_what_suits_its_size_and_the_command_line_wins():
+    paper = composed("train")
+    assert (paper.attack.name, paper.rectifier.name) == ("deepfool_uap", "prn")
+    assert (paper.bank.train, paper.bank.test, paper.bank.extended) == (20, 5, 250)
+    small = composed("train", "data=photos")
+    assert (small.attack.name, small.rectifier.name) == ("sgd_uap", "prn_residual")
+    chosen = composed("train", "data=photos", "rectifier=prn", "attack=deepfool_uap", "bank=paper")
+    assert (chosen.attack.name, chosen.rectifier.name) == ("deepfool_uap", "prn")
+    assert chosen.bank.train == 20
+    preset = composed("train", "experiment=quickstart", "rectifier=prn_authors")
+    assert (preset.network.name, preset.data.name) == ("efficientnet_lite0", "photos")
+    assert preset.rectifier.name == "prn_authors"
+
+
+def test_lists_of_protocols_and_loggers():
+    cfg = composed("train", "protocol=[b]", "logger=[csv,wandb]", "logger.wandb.offline=true")
+    assert list(cfg.protocol) == ["b"]
+    assert list(cfg.logger) == ["csv", "wandb"]
+    check(cfg)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["norm.epz=3", "norm.eps=abc", "network.modle=x", "rectifier.model.widht=3", "bank.trian=2"],
+)
+def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
+    with pytest.raises(HydraException):
+        composed("train", override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["norm.eps=0"], r"norm\.eps is 0"),
+        (["norm.eps=-3"], r"norm\.eps is -3"),
+        (["norm.p=3"], r"norm\.p is 3"),
+        (["norm.p=1"], r"norm\.p is 1"),
+        (["bank.train=0"], r"bank\.train is 0"),
+        (["bank.extended=3"], r"bank\.extended is 3"),
+        (["bank.min_fooling_ratio=80"], r"bank\.min_fooling_ratio is 80"),
+        (["bank.max_cosine=-1"], r"bank\.max_cosine is -1"),
+        (["protocol.a.perturbed_share=1"], "perturbed_share is 1"),
+        (["protocol=[]"], "protocol has no usable value"),
+        (["network=timm"], "network.model"),
+        (["+attack.stepz=3"], "attack does not fit"),
+        (["+trainer.max_epoch=3"], "trainer does not fit pytorch_lightning.Trainer"),
+        (["rectifier.model._target_=uap_lightning.Nothing"], "which cannot be imported"),
+        (["name='${nothing}'"], "nothing"),
+        (["attack.max_passes=many"], r"attack\.max_passes is 'many': expected a whole number"),
+        (["attack.overshoot=x"], r"attack\.overshoot is 'x': expected a number"),
+        (["data.upscale=7"], r"data\.upscale is 7: expected true or false"),
+    ],
+)
+def test_check_refuses_before_any_work(overrides, said):
+    with pytest.raises(UapError, match=said):
+        check(composed("train", *overrides))

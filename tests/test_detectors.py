@@ -1,0 +1,103 @@
+"""The detector against scipy's DCT and scikit-learn's decision."""
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from uap_lightning.detectors import DctSvm, NoDetector, fit_detector
+from uap_lightning.errors import UapError
+
+
+def differences(count, size, seed):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 5
+
+
+def reference_features(difference):
+    grey = np.einsum("nchw,c->nhw", difference.double().numpy(), [0.299, 0.587, 0.114])
+    coefficients = scipy.fft.dctn(grey, type=2, norm="ortho", axes=(1, 2))
+    return np.log(np.maximum(np.abs(coefficients), 1e-3))
+
+
+def test_features_are_scipys_dct():
+    x = differences(5, 24, 0)
+    found = DctSvm(24).features(x).reshape(5, 24, 24).numpy()
+    np.testing.assert_allclose(found, reference_features(x), atol=2e-2)
+    np.testing.assert_allclose(np.exp(found), np.exp(reference_features(x)), atol=1e-4)
+
+
+def test_pooled_features_are_block_means():
+    x = differences(3, 24, 1)
+    found = DctSvm(24, pool=4).features(x).reshape(3, 6, 6).numpy()
+    blocks = DctSvm(24).features(x).reshape(3, 6, 4, 6, 4).numpy().mean((2, 4))
+    np.testing.assert_allclose(found, blocks, atol=1e-4)
+
+
+def test_scores_are_scikit_learns_decision_function():
+    x = differences(60, 8, 2)
+    x[30:] += 3 * torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    perturbed = torch.arange(60) >= 30
+    detector = DctSvm(8, c=0.1)
+    detector.fit(detector.features(x), perturbed)
+    features = detector.features(x).numpy()
+    scaled = StandardScaler().fit_transform(features)
+    # torch's standard deviation is the unbiased one
+    scaled *= np.sqrt(59 / 60)
+    machine = LinearSVC(C=0.1, random_state=0, max_iter=5_000).fit(scaled, perturbed.numpy())
+    np.testing.assert_allclose(
+        detector(x).numpy(), machine.decision_function(scaled), rtol=2e-2, atol=2e-2
+    )
+    assert ((detector(x) > 0) == perturbed).float().mean() > 0.9
+
+
+def test_a_fitted_detector_survives_its_state_dict():
+    x = differences(20, 8, 3)
+    perturbed = torch.arange(20) % 2 == 0
+    detector = DctSvm(8, pool=2)
+    detector.fit(detector.features(x), perturbed)
+    other = DctSvm(8, pool=2)
+    other.load_state_dict(detector.state_dict())
+    assert torch.equal(detector(x), other(x))
+    assert set(detector.state_dict()) == {"mean", "scale", "weight", "bias"}
+
+
+def test_fitting_sees_what_the_rectifier_removed():
+    removed = differences(40, 8, 4)
+    perturbed = torch.arange(40) % 2 == 0
+    removed[perturbed] *= 20
+    images = torch.full((40, 3, 8, 8), 100.0)
+
+    class Rectifier(torch.nn.Module):
+        def forward(self, batch):
+            return images[:10] - removed[self.start : self.start + 10]
+
+    rectifier = Rectifier()
+
+    def batches():
+        for start in range(0, 40, 10):
+            rectifier.start = start
+            yield images[start : start + 10], perturbed[start : start + 10]
+
+    detector = DctSvm(8)
+    assert fit_detector(detector, rectifier, batches()) == 40
+    assert ((detector(removed) > 0) == perturbed).all()
+
+
+def test_no_detector_fires_always():
+    detector = NoDetector()
+    assert (detector(differences(4, 8, 0)) > 0).all()
+    detector.fit(detector.features(differences(4, 8, 0)), torch.ones(4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("settings", "key"), [({"pool": 5}, "pool"), ({"c": 0.0}, "c")])
+def test_settings_out_of_range_are_refused(settings, key):
+    with pytest.raises(UapError, match=rf"detector\.{key} is"):
+        DctSvm(8, **settings)
+
+
+def test_one_kind_of_image_is_not_enough():
+    detector = DctSvm(8)
+    with pytest.raises(UapError, match="both clean and perturbed"):
+        detector.fit(torch.zeros(4, 64), torch.ones(4, dtype=torch.bool))

@@ -1,0 +1,159 @@
+"""Training: the loss of equation 2, the schedule, the checkpoint, the frozen network."""
+
+import copy
+import math
+from functools import partial
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning import Trainer
+from torch.optim.lr_scheduler import StepLR
+
+from tests.conftest import QUICK_TRAIN, composed
+from uap_lightning.craft import find_bank, load_data_and_network
+from uap_lightning.detectors import DctSvm
+from uap_lightning.errors import UapError
+from uap_lightning.module import RectifierModule, read_condition
+from uap_lightning.rectifiers import ResidualPRN
+from uap_lightning.train import build_module, build_trainer, fit, training_condition
+
+
+def module_of(network, rectifier=None, cross_entropy=1.0, reconstruction=0.0, scheduler=None):
+    return RectifierModule(
+        network,
+        rectifier or ResidualPRN(8, 2),
+        DctSvm(32),
+        cross_entropy=cross_entropy,
+        reconstruction=reconstruction,
+        optimizer=partial(torch.optim.Adam, lr=1e-3),
+        scheduler=scheduler,
+        condition={"train_network": "tiny", "train_norm": "linf"},
+    )
+
+
+class Shift(torch.nn.Module):
+    def forward(self, x):
+        return x + 5
+
+
+def test_the_loss_is_equation_2_plus_reconstruction(network, images, monkeypatch):
+    clean = images.take(range(6)).float()
+    batch = {
+        "image": clean,
+        "input": clean + 3,
+        "prediction": torch.tensor([0, 1, 2, 3, 4, 5]),
+    }
+    module = module_of(network, Shift(), cross_entropy=2.0, reconstruction=0.5)
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    logits = network(clean + 8).double()
+    expected = 0.0
+    for row, label in zip(logits, batch["prediction"], strict=True):
+        expected += 2.0 * (math.log(sum(math.exp(v) for v in row)) - float(row[label])) / 6
+    expected += 0.5 * (8 / 10) ** 2
+    assert float(module.training_step(batch, 0)) == pytest.approx(expected, rel=1e-4)
+
+
+def trained(tmp_path, *overrides):
+    cfg = composed("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
+    data, network = load_data_and_network(cfg)
+    bank = find_bank(cfg, data, network)
+    module = build_module(cfg, network, training_condition(cfg, network, bank))
+    return cfg, data, network, bank, module
+
+
+def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
+    cfg, data, network, bank, module = trained(tmp_path, "rectifier.steps=60")
+    before = copy.deepcopy(network.state_dict())
+    losses = []
+    trainer = build_trainer(cfg)
+    original = module.training_step
+
+    def recorded(batch, batch_idx):
+        loss = original(batch, batch_idx)
+        losses.append(float(loss.detach()))
+        return loss
+
+    module.training_step = recorded
+    fit(cfg, trainer, module, data, bank, None)
+    assert len(losses) == 60
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_the_checkpoint_holds_ours_alone_and_loads_safely(tmp_path):
+    cfg, data, _, bank, module = trained(tmp_path)
+    fit(cfg, build_trainer(cfg), module, data, bank, None)
+    path = tmp_path / "out" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["state_dict"]
+    assert all(key.startswith(("rectifier.", "detector.")) for key in content["state_dict"])
+    condition = read_condition(str(path))
+    assert condition["train_network"] == "tiny"
+    assert condition["bank"] == bank.identity
+    assert all(isinstance(v, str | int | float) for v in condition.values())
+
+
+def test_a_checkpoint_of_another_rectifier_is_refused(network):
+    module = module_of(network)
+    checkpoint = {"state_dict": dict(module.state_dict())}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    other = module_of(network, ResidualPRN(16, 2))
+    with pytest.raises(UapError, match="does not fit this rectifier"):
+        other.on_load_checkpoint(checkpoint)
+    checkpoint["state_dict"].pop("rectifier.head.weight")
+    with pytest.raises(UapError, match=r"rectifier\.head\.weight differs"):
+        module.on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"text", None, {"state_dict": {}}])
+def test_a_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path, content):
+    path = tmp_path / "x.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UapError, match="is not a checkpoint of uap_lightning"):
+        read_condition(str(path))
+
+
+@pytest.mark.parametrize(
+    ("option", "rates"),
+    [
+        # "decay it by 10% after each 1K iterations", from 0.01
+        ("prn", {0: 0.01, 999: 0.01, 1000: 0.009, 2000: 0.0081}),
+        # the authors' code: a tenth after each 1,000, from 0.001
+        ("prn_authors", {0: 0.001, 1000: 0.0001, 2000: 0.00001}),
+    ],
+)
+def test_the_presets_keep_the_papers_and_the_authors_schedule(option, rates):
+    cfg = composed("train", "network=tiny", "data=generated", f"rectifier={option}")
+    optimizer = instantiate(cfg.rectifier.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+    schedule = instantiate(cfg.rectifier.scheduler)(optimizer)
+    for step in range(max(rates) + 1):
+        if step in rates:
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(rates[step])
+        optimizer.step()
+        schedule.step()
+
+
+def test_the_optimizer_sees_the_rectifier_only_and_the_schedule_steps(network):
+    module = module_of(network, scheduler=partial(StepLR, step_size=1, gamma=0.5))
+    configured = module.configure_optimizers()
+    optimized = {id(p) for g in configured["optimizer"].param_groups for p in g["params"]}
+    assert optimized == {id(p) for p in module.rectifier.parameters()}
+    assert configured["lr_scheduler"]["interval"] == "step"
+    assert isinstance(module_of(network).configure_optimizers(), torch.optim.Adam)
+    module.optimizer = None
+    with pytest.raises(UapError, match="has no optimizer"):
+        module.configure_optimizers()
+
+
+def test_a_schedule_that_asks_for_total_steps_gets_them(network):
+    schedule = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, cycle_momentum=False)
+    module = module_of(network, scheduler=schedule)
+    module.trainer = Trainer(max_steps=37, logger=False, barebones=True)
+    assert module.configure_optimizers()["lr_scheduler"]["scheduler"].total_steps == 37

@@ -1,0 +1,255 @@
+"""The frame around a job, and the sentences that entry points end in."""
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import QUICK_TRAIN, TINY, composed
+from uap_lightning import craft as craft_entry
+from uap_lightning import evaluate as evaluate_entry
+from uap_lightning import report as report_entry
+from uap_lightning import train as train_entry
+from uap_lightning.errors import UapError
+from uap_lightning.results import git_commit, library_versions, read_results
+from uap_lightning.run import pick_device, pick_precision, running
+from uap_lightning.storage import locked
+
+
+def results():
+    return json.loads(Path("outputs/run/results.json").read_text())
+
+
+def test_the_whole_way_writes_what_the_contract_says():
+    rate = train_entry.train(composed("train", *QUICK_TRAIN))
+    content = read_results(Path("outputs/run/results.json"))
+    assert content["status"] == "ok"
+    assert content["reason"] is None
+    assert [row["protocol"] for row in content["rows"]] == ["a", "b"]
+    row = content["rows"][0]
+    assert rate == row["defense_rate"]
+    assert {
+        "train_network",
+        "train_norm",
+        "test_network",
+        "perturbation_network",
+        "test_norm",
+        "protocol",
+        "label_source",
+        "n_images",
+        "n_perturbed",
+        "acc_clean",
+        "acc_perturbed",
+        "acc_rectified_perturbed",
+        "acc_rectified_mixed",
+        "acc_undefended_mixed",
+        "acc_defended",
+        "acc_defended_clean",
+        "fooling_ratio",
+        "prn_gain",
+        "prn_restoration",
+        "detection_rate",
+        "undefended_rate",
+        "defense_rate",
+        "ci95",
+    } <= set(row)
+    assert row["label_source"] == "ground_truth"
+    assert set(content["seconds"]) == {"data", "craft", "train", "test"}
+    assert set(content["digests"]) == {"bank", "defense"}
+    assert Path("outputs/run/panel.png").stat().st_size > 1000
+    assert Path("outputs/run/defense/defense.json").is_file()
+    assert Path("outputs/run/csv/metrics.csv").is_file()
+
+    # the same command again changes nothing
+    before = Path("outputs/run/results.json").read_bytes()
+    assert train_entry.train(composed("train", *QUICK_TRAIN)) == rate
+    assert Path("outputs/run/results.json").read_bytes() == before
+
+    # and from nothing it gives the same numbers
+    train_entry.train(composed("train", *QUICK_TRAIN, "overwrite=true"))
+    assert results()["rows"] == content["rows"]
+
+    # other settings do not overwrite a finished run
+    with pytest.raises(UapError, match=r"norm\.eps was 10\.0 and is 8\.0"):
+        train_entry.train(composed("train", *QUICK_TRAIN, "norm.eps=8"))
+    assert results()["rows"] == content["rows"]
+
+    # the defence folder gives the numbers of training again, and other conditions theirs
+    same = composed(
+        "evaluate",
+        *[o for o in QUICK_TRAIN if not o.startswith(("rectifier", "detector"))],
+        "defense=outputs/run/defense",
+        output=Path("outputs/same"),
+    )
+    evaluate_entry.evaluate(same)
+    again = json.loads(Path("outputs/same/results.json").read_text())
+    assert again["rows"] == content["rows"]
+    assert again["digests"] == content["digests"]
+
+    with pytest.raises(UapError, match=r"trained on images of side 32 and data\.crop is 24"):
+        evaluate_entry.evaluate(
+            composed(
+                "evaluate",
+                "network=tiny",
+                "data=generated",
+                "data.crop=24",
+                "name=other",
+                "defense=outputs/run/defense",
+                output=Path("outputs/other"),
+            )
+        )
+
+
+def test_l2_walks_the_whole_way_too():
+    settings = ("norm=l2", "norm.eps=3000", "protocol=[a]", "detector=none", "rectifier.steps=4")
+    train_entry.train(composed("train", *QUICK_TRAIN, *settings, "detector.max_images=2"))
+    row = results()["rows"][0]
+    assert row["test_norm"] == "l2"
+    # without a detector every image is rectified
+    assert row["defense_rate"] == row["prn_restoration"]
+    record = next(Path("banks").glob("tiny-l2-*/train-0000.safetensors"))
+    from uap_lightning.perturbations.record import load_perturbation
+
+    assert load_perturbation(record)[1].l2 <= 3000 * 32 / 224 * (1 + 1e-5)
+
+
+def test_crafting_alone_fills_the_bank_that_training_uses():
+    settings = [o for o in QUICK_TRAIN if not o.startswith(("rectifier", "detector", "callbacks"))]
+    craft_entry.craft(composed("craft", *settings, output=Path("outputs/craft")))
+    files = {p: p.stat().st_mtime_ns for p in Path("banks").rglob("*.safetensors")}
+    assert len(files) == 3
+    craft_entry.craft(composed("craft", *settings, output=Path("outputs/craft")))
+    train_entry.train(composed("train", *QUICK_TRAIN, "rectifier.steps=2"))
+    assert files == {p: p.stat().st_mtime_ns for p in Path("banks").rglob("*.safetensors")}
+
+
+def test_a_failed_job_says_why_and_leaves_the_process_as_it_was():
+    cfg = composed("train", *QUICK_TRAIN)
+    environment = dict(os.environ)
+    filters = list(warnings.filters)
+
+    def job():
+        with running(cfg) as run:
+            os.environ["LEAK"] = "1"
+            torch.use_deterministic_algorithms(True)
+            with run.stage("data"):
+                pass
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        job()
+    assert dict(os.environ) == environment
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert warnings.filters == filters
+    assert (results()["status"], results()["reason"]) == ("failed", "boom")
+    assert list(results()["seconds"]) == ["data"]
+    # a failed run is taken up again
+    with running(cfg) as run:
+        assert not run.finished
+    assert results()["status"] == "ok"
+    with running(cfg) as run:
+        assert run.finished
+
+
+def test_one_process_a_folder():
+    cfg = composed("train", *QUICK_TRAIN)
+    with (
+        locked(Path("outputs/run/.lock"), wait=False),
+        pytest.raises(UapError, match="another process is at work"),
+        running(cfg),
+    ):
+        pass
+
+
+def test_labels_of_another_network_are_refused():
+    data, network = craft_entry.load_data_and_network(composed("craft", *TINY))
+    craft_entry.check_labels(data, network, 8)
+    with pytest.raises(UapError, match="have class 7 and the network tiny has 3 classes"):
+        craft_entry.check_labels(data, network, 3)
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"), [({"seed": 1}, "trained with seed 1"), ({}, "is not a checkpoint")]
+)
+def test_a_checkpoint_of_another_condition_is_refused(condition, said):
+    cfg = composed("train", *QUICK_TRAIN, "ckpt_path=x.ckpt")
+    content = {"hyper_parameters": {"train_network": "tiny", **condition}} if condition else {}
+    torch.save(content, "x.ckpt")
+    with running(cfg) as run, pytest.raises(UapError, match=said):
+        train_entry.find_checkpoint(cfg, run, {"train_network": "tiny", "seed": 0})
+
+
+def said_by(entry, monkeypatch, capsys, *overrides):
+    """What an entry point prints for these overrides, in this process."""
+    monkeypatch.setattr(sys, "argv", ["uap", *overrides])
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["norm=linff"], "norm=linff does not exist: choose one of l2, linf; did you mean"),
+        (["netwrk=tiny"], "netwrk"),
+        (["network=tiny", "norm.epz=3"], "norm.epz"),
+        (["network=tiny", "norm.eps=0"], "norm.eps is 0"),
+        (["network=tiny", "norm.p=1"], "norm.p is 1"),
+        ([], "data.root is not set: set data.root=FOLDER"),
+        (["data.root=missing"], "data.root is missing, which is not a folder"),
+        (["network=tiny", "data=generated", "bank.path=no"], "bank.json cannot be read"),
+        (["network=tiny", "data=generated", "accelerator=tpu"], "accelerator is tpu"),
+        (["seed="], "seed"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(monkeypatch, capsys, overrides, said):
+    message = said_by(train_entry, monkeypatch, capsys, *overrides)
+    lines = [line for line in message.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in message
+
+
+def test_the_imagenet_sentence_names_the_quickstart(monkeypatch, capsys):
+    message = said_by(train_entry, monkeypatch, capsys, "network=googlenet", "norm=linf")
+    assert "experiment=quickstart" in message
+
+
+def test_other_commands_end_in_one_sentence_too(monkeypatch, capsys):
+    assert "holds no results.json" in said_by(report_entry, monkeypatch, capsys, "results=none")
+    assert "defense" in said_by(evaluate_entry, monkeypatch, capsys, "network=tiny")
+    said = said_by(evaluate_entry, monkeypatch, capsys, "defense=none", "network=tiny")
+    assert "none/defense.json cannot be read" in said
+    assert "attack" in said_by(craft_entry, monkeypatch, capsys, "attack=no")
+
+
+def test_no_write_permission_is_told(monkeypatch, capsys):
+    Path("file").write_text("")
+    said = said_by(
+        craft_entry, monkeypatch, capsys, "network=tiny", "data=generated", "paths.bank_dir=file/b"
+    )
+    assert "cannot be created" in said
+
+
+def test_devices_and_precisions():
+    cpu = torch.device("cpu")
+    assert pick_device("cpu") == cpu
+    assert pick_device("auto").type in ("cpu", "cuda")
+    assert pick_precision("32-true", cpu) == "32-true"
+    assert pick_precision("auto", cpu) in ("32-true", "bf16-mixed")
+    if not torch.cuda.is_available():
+        with pytest.raises(UapError, match="no GPU is visible"):
+            pick_device("gpu")
+
+
+def test_results_carry_versions_and_the_commit():
+    versions = library_versions()
+    assert versions["torch"] == torch.__version__.split("+")[0]
+    commit = git_commit()
+    assert commit is None or len(commit) == 40
