@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,14 @@ def test_a_run_killed_in_crafting_and_in_training_ends_with_the_same_numbers(tmp
     assert "Going on from" in done.stdout + done.stderr
     for path in killed.glob("banks/*/*.safetensors"):
         assert crafted.get(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    assert rows(killed) == rows(whole)
+
+    # killed after the last step of training: the detector is fitted and the test run again
+    results = killed / "outputs" / "run" / "results.json"
+    content = json.loads(results.read_text())
+    results.write_text(json.dumps({**content, "status": "running", "rows": []}))
+    shutil.rmtree(killed / "outputs" / "run" / "defense")
+    assert run("train", *overrides, cwd=killed).returncode == 0
     assert rows(killed) == rows(whole)
     for name in ("rectifier", "detector"):
         file = Path("outputs") / "run" / "defense" / f"{name}.safetensors"

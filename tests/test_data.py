@@ -205,6 +205,7 @@ def test_generated_images_are_written_once(tmp_path):
         ("data.crop=4", r"data\.crop is 4"),
         ("data.resize=16", r"data\.crop is 32 with data\.resize 16"),
         ("data.train_crops=0", r"data\.train_crops is 0"),
+        ("data.num_workers=-1", r"data\.num_workers is -1"),
         ("data.batch_size=0", r"data\.batch_size is 0"),
         ("data.craft_share=0", r"data\.craft_share is 0"),
         ("data.craft_share=1.5", r"data\.craft_share is 1\.5"),

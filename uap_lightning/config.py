@@ -226,8 +226,12 @@ def check(cfg: DictConfig) -> None:
         Protocol(protocol.correct_only, protocol.perturbed_share)
     if "protocol" in cfg and not cfg.protocol:
         raise UapError("protocol is empty: choose protocol=a, protocol=b or protocol=[a,b].")
+    if "seed" in cfg and not 0 <= cfg.seed < 2**32:
+        raise UapError(f"seed is {cfg.seed}: expected a whole number from 0 to 4294967295.")
     if "bank" in cfg:
         _check_bank(cfg.bank)
+    if "rectifier" in cfg:
+        _check_training(cfg.rectifier)
 
 
 def _check_bank(bank: DictConfig) -> None:
@@ -242,6 +246,16 @@ def _check_bank(bank: DictConfig) -> None:
     for key in ("min_fooling_ratio", "max_cosine"):
         if not 0 <= bank[key] <= 1:
             raise UapError(f"bank.{key} is {bank[key]}: expected a number between 0 and 1.")
+
+
+def _check_training(rectifier: DictConfig) -> None:
+    if rectifier.batch_size < 1:
+        raise UapError(f"rectifier.batch_size is {rectifier.batch_size}: expected at least 1.")
+    if rectifier.epochs < 1 and rectifier.steps < 1:
+        raise UapError(
+            f"rectifier.epochs is {rectifier.epochs} and rectifier.steps is {rectifier.steps}: "
+            "expected one of them to be at least 1, and -1 for no limit."
+        )
 
 
 def _objects(content: object, key: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -188,6 +188,9 @@ def _process_restored() -> Iterator[None]:
     environment = dict(os.environ)
     deterministic = torch.are_deterministic_algorithms_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    # Determinism does not need it: it only makes reads of uninitialised memory repeatable.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     lightning = logging.getLogger("pytorch_lightning")
     level = lightning.level
     try:
@@ -200,6 +203,7 @@ def _process_restored() -> Iterator[None]:
         os.environ.clear()
         os.environ.update(environment)
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
         lightning.setLevel(level)
 

@@ -82,6 +82,8 @@ class PhotographDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise UapError(f"data.{key} is {value}: expected at least 1.")
+        if num_workers < 0:
+            raise UapError(f"data.num_workers is {num_workers}: expected 0 or more.")
         self.source = source
         self.resize = resize
         self.crop = crop
