@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import nn
 
+from uap_lightning.callbacks import FitDetector
 from uap_lightning.config import build, find_conf, register_schemas
 from uap_lightning.craft import ball_of, load_data_and_network
 from uap_lightning.data import PhotographDataModule
@@ -36,7 +37,7 @@ def config(steps: int, folder: str) -> DictConfig:
             [
                 "experiment=quickstart",
                 f"rectifier.steps={steps}",
-                "callbacks=[checkpoint]",
+                "callbacks=[checkpoint,progress,detector,metrics]",
                 f"paths.output_dir={folder}",
                 f"paths.cache_dir={folder}/cache",
             ],
@@ -48,14 +49,17 @@ def sampler_of(cfg: DictConfig) -> PerturbationSampler:
     generator = torch.Generator().manual_seed(0)
     shape = (cfg.bank.extended, 3, cfg.data.crop, cfg.data.crop)
     rho = torch.randn(shape, generator=generator).sign() * ball_of(cfg).eps
-    return PerturbationSampler(rho, cfg.rectifier.perturbed_share, cfg.rectifier.vary, cfg.seed)
+    preset = cfg.rectifier
+    return PerturbationSampler(rho, preset.perturbed_share, preset.vary, ball_of(cfg), cfg.seed)
 
 
 def with_lightning(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> float:
     """Seconds of ``trainer.fit``."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(cfg, network, {"train_network": network.name})
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, max_steps=cfg.rectifier.steps)
+    # What follows the last step is not training.
+    trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, FitDetector)]  # type: ignore[attr-defined]
     started = time.perf_counter()
     trainer.fit(module, datamodule=data)
     return time.perf_counter() - started
@@ -69,7 +73,7 @@ def by_hand(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork)
     optimizer = build(cfg.rectifier.optimizer)(rectifier.parameters())
     schedule = build(cfg.rectifier.scheduler)(optimizer, total_steps=cfg.rectifier.steps)
     half = pick_precision(cfg.rectifier.precision, device) == "bf16-mixed"
-    loader = torch.utils.data.DataLoader(data.train, batch_size=data.batch_size, shuffle=True)
+    loader = torch.utils.data.DataLoader(data.train, batch_size=data.train_batch_size, shuffle=True)
     started = time.perf_counter()
     step = 0
     while step < cfg.rectifier.steps:
@@ -100,7 +104,7 @@ def main() -> None:
         cfg = config(arguments.steps, folder)
         data, network = load_data_and_network(cfg)
         data.perturb = sampler_of(cfg)
-        data.batch_size = cfg.rectifier.batch_size
+        data.train_batch_size = cfg.rectifier.batch_size
         ratios = []
         for number in range(arguments.rounds + 1):
             Path(folder, "checkpoints", "last.ckpt").unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def test_deepfool_finds_the_nearest_boundary_of_a_linear_classifier():
         if k != first
     ]
     found = deepfool(network, image, candidates=5)
-    assert found.fooled
+    assert int(network(image[None] + found.step)[0].argmax()) != first
     assert found.iterations == 1
     assert float(found.step.norm()) == pytest.approx(1.02 * float(min(distances)), rel=1e-3)
 
@@ -155,6 +155,13 @@ def test_a_gradient_that_is_not_finite_is_named(images, linf):
         )
 
 
-def test_a_goal_that_is_no_share_is_refused(network, images, labels, linf):
-    with pytest.raises(UapError, match="expected a share"):
-        deepfool_uap(network, images, labels, linf, 0, goal=1.5)
+def test_deepfool_uap_refuses_settings_out_of_range(network, images, labels, linf):
+    for settings in ({"goal": 1.5}, {"max_passes": 0}, {"candidates": 1}, {"batch_size": 0}):
+        with pytest.raises(UapError, match="attack has goal"):
+            deepfool_uap(network, images, labels, linf, 0, **settings)
+
+
+def test_fewer_classes_than_candidates_are_all_considered(network, images, labels, linf):
+    crafted = deepfool_uap(network, images, labels, linf, 0, max_passes=1, candidates=10)
+    expected = deepfool_uap(network, images, labels, linf, 0, max_passes=1, candidates=8)
+    assert torch.equal(crafted.rho, expected.rho)

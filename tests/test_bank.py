@@ -35,7 +35,6 @@ def recipe():
     attack.made = made
     return Recipe(
         network=network,
-        weights="w",
         norm=LpNorm(math.inf, 10.0),
         attack=attack,
         settings={"name": "signs"},
@@ -95,6 +94,13 @@ def test_a_killed_fill_goes_on_to_the_same_bank(tmp_path, recipe):
     resumed = fill_bank(tmp_path / "killed", recipe, 3, 1)
     assert resumed.digest == whole.digest
     assert len(recipe.attack.made) == count + 4
+
+
+def test_a_bank_that_grows_keeps_the_cosine_bound_over_all_of_it(tmp_path, recipe):
+    first = fill_bank(tmp_path, recipe, 1, 1)
+    repeats = dataclasses.replace(recipe, attack=lambda *arguments: Universal(first.test[0], 1.0))
+    with pytest.raises(UapError, match=r"cosine 1\.000"):
+        fill_bank(tmp_path, repeats, 2, 1)
 
 
 def test_bounds_that_cannot_be_met_are_told(tmp_path, recipe):

@@ -50,6 +50,8 @@ def test_every_option_composes_resolves_and_binds(group, option):
         check(composed("evaluate", "defense=folder"))
         return
     chosen = f"{group}=[{option}]" if group in LISTS else f"{group}={option}"
+    if group == "callbacks":
+        chosen = f"callbacks=[{','.join(sorted({option, 'detector', 'metrics'}))}]"
     cfg = composed("train", chosen, *needed)
     check(cfg)
 
@@ -117,6 +119,16 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["seed=-1"], "seed is -1"),
         (["rectifier.batch_size=0"], r"rectifier\.batch_size is 0"),
         (["rectifier.epochs=-1"], r"rectifier\.epochs is -1 and rectifier\.steps is -1"),
+        (["rectifier.steps=7"], r"rectifier\.epochs is 5 and rectifier\.steps is 7"),
+        (["rectifier.precision=half"], r"rectifier\.precision is half"),
+        (["rectifier.optimizer.lr=-1"], r"rectifier\.optimizer\.lr is -1"),
+        (["rectifier.perturbed_share=2"], r"rectifier\.perturbed_share is 2"),
+        (["rectifier.loss.cross_entropy=0"], r"rectifier\.loss is"),
+        (["rectifier.loss.reconstruction=-1"], r"rectifier\.loss is"),
+        (["detector.max_images=1"], r"detector\.max_images is 1"),
+        (["detector.perturbed_share=0"], r"detector\.perturbed_share is 0"),
+        (["accelerator=tpu"], "accelerator is tpu"),
+        (["callbacks=[checkpoint,metrics]"], "expected detector and metrics among them"),
         (["attack.max_passes=many"], r"attack\.max_passes is 'many': expected a whole number"),
         (["attack.overshoot=x"], r"attack\.overshoot is 'x': expected a number"),
         (["data.upscale=7"], r"data\.upscale is 7: expected true or false"),

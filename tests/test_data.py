@@ -1,5 +1,7 @@
 """Photographs, the cache, crops, splits, and the perturbation on the device."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,13 +13,14 @@ from torchvision import transforms
 from tests.conftest import composed
 from uap_lightning.config import build
 from uap_lightning.data.cache import ImageCache, decode_once, read_pixels
-from uap_lightning.data.crops import CropDataset, crop_origins
+from uap_lightning.data.crops import CropDataset, StepBatches, crop_origins
 from uap_lightning.data.folder import image_folder, list_images
 from uap_lightning.data.generated import generated_images
 from uap_lightning.data.packaged import packaged_photographs
 from uap_lightning.data.photographs import Photograph, random_split
 from uap_lightning.errors import UapError
-from uap_lightning.perturbations.sampling import PerturbationSampler, varied
+from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.sampling import PerturbationSampler, _moved
 
 
 def write_images(folder, count=4, size=(40, 30), mode="RGB"):
@@ -78,7 +81,7 @@ def test_two_crops_of_one_photograph_are_on_one_side(tmp_path):
     assert set(data.craft.photograph.tolist()) < train
     assert set(data.unseen.photograph.tolist()) < train
     assert not set(data.craft.photograph.tolist()) & set(data.unseen.photograph.tolist())
-    assert len(data.photographs) == len(train | test)
+    assert sorted(train | test) == list(range(64))
 
 
 def test_the_cache_holds_what_pil_and_torchvision_decode(tmp_path):
@@ -219,31 +222,57 @@ def test_settings_out_of_range_are_told(override, said):
 
 def test_the_sampler_adds_members_of_the_set_to_a_share_of_the_images():
     rho = torch.stack([torch.full((3, 8, 8), 9.0), torch.full((3, 8, 8), -7.0)])
-    sampler = PerturbationSampler(rho, 0.5, vary=False, seed=1)
+    norm = LpNorm(math.inf, 10.0)
+    sampler = PerturbationSampler(rho, 0.5, False, norm, 1)
     images = torch.full((400, 3, 8, 8), 100.0)
     perturbed, coin = sampler(images, 5)
     assert set(perturbed.unique().tolist()) == {93.0, 100.0, 109.0}
     assert torch.equal(perturbed[~coin], images[~coin])
     assert (perturbed[coin] != 100).all()
     assert 0.4 < float(coin.float().mean()) < 0.6
-    again, _ = PerturbationSampler(rho, 0.5, vary=False, seed=1)(images, 5)
+    again, _ = PerturbationSampler(rho, 0.5, False, norm, 1)(images, 5)
     assert torch.equal(again, perturbed)
     other, _ = sampler(images, 6)
     assert not torch.equal(other, perturbed)
     bright, _ = sampler(torch.full((50, 3, 8, 8), 250.0), 0)
     assert bright.max() == 255
     with pytest.raises(UapError, match="perturbed_share is 0"):
-        PerturbationSampler(rho, 0.0, vary=False, seed=1)
+        PerturbationSampler(rho, 0.0, False, norm, 1)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000))
-def test_relatives_of_a_perturbation_are_no_larger(seed):
+@given(st.integers(0, 10_000), st.sampled_from([(2.0, 60.0), (math.inf, 10.0)]))
+def test_relatives_of_perturbations_stay_in_the_ball(seed, ball):
+    norm = LpNorm(*ball)
     generator = torch.Generator().manual_seed(seed)
-    rho = (torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1) * 10
-    relative = varied(rho[0], rho[1], generator)
-    assert relative.shape == (3, 8, 8)
-    assert float(relative.abs().max()) <= float(rho.abs().max()) + 1e-5
+    rho = norm.normalise(torch.randn(3, 3, 8, 8, generator=generator)) * norm.eps
+    middle = torch.full((4, 3, 8, 8), 127.0)
+    perturbed, _ = PerturbationSampler(rho, 1.0, True, norm, seed)(middle, 0)
+    sizes = norm.size(perturbed - middle)
+    assert (sizes <= norm.eps * (1 + 1e-4)).all()
+    assert (sizes > 0.2 * norm.eps).all()
+    # flips, rolls, orders of channels and signs keep the values
+    moved = _moved(rho[0], generator)
+    torch.testing.assert_close(moved.abs().flatten().sort()[0], rho[0].abs().flatten().sort()[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 100), st.integers(0, 60))
+def test_batches_by_step_are_a_shuffle_that_can_begin_anywhere(count, size, seed, start):
+    whole = StepBatches(count, size, seed, step=lambda: 0)
+    assert sorted(i for batch in whole for i in batch) == list(range(count))
+    later = StepBatches(count, size, seed, step=lambda: start)
+    assert list(later) == [whole.batch(step) for step in range(start, start + len(whole))]
+
+
+def test_class_folders_in_alphabetical_order_are_counted(tmp_path):
+    for name in ("cat", "dog"):
+        write_images(tmp_path / "named" / name, 3)
+    assert image_folder(str(tmp_path / "named"), 0.5, 0).numbered_classes == 2
+    write_images(tmp_path / "wnids" / "n01440764", 3)
+    assert image_folder(str(tmp_path / "wnids"), 0.5, 0).numbered_classes is None
+    flat = write_images(tmp_path / "flat")
+    assert image_folder(str(flat), 0.5, 0).numbered_classes is None
 
 
 def test_the_cache_of_another_folder_is_not_ours(tmp_path):

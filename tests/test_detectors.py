@@ -81,7 +81,7 @@ def test_fitting_sees_what_the_rectifier_removed():
             yield images[start : start + 10], perturbed[start : start + 10]
 
     detector = DctSvm(8)
-    assert fit_detector(detector, rectifier, batches()) == 40
+    fit_detector(detector, rectifier, batches())
     assert ((detector(removed) > 0) == perturbed).all()
 
 
@@ -95,6 +95,18 @@ def test_no_detector_fires_always():
 def test_settings_out_of_range_are_refused(settings, key):
     with pytest.raises(UapError, match=rf"detector\.{key} is"):
         DctSvm(8, **settings)
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(UapError, match="images are 12 x 12: expected 8 x 8"):
+        DctSvm(8)(differences(1, 12, 0))
+
+
+def test_a_rectifier_that_diverged_is_told():
+    features = torch.zeros(4, 64)
+    features[2, 3] = float("nan")
+    with pytest.raises(UapError, match="its training diverged"):
+        DctSvm(8).fit(features, torch.arange(4) % 2 == 0)
 
 
 def test_one_kind_of_image_is_not_enough():

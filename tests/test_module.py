@@ -16,7 +16,13 @@ from uap_lightning.detectors import DctSvm
 from uap_lightning.errors import UapError
 from uap_lightning.module import RectifierModule, read_condition
 from uap_lightning.rectifiers import ResidualPRN
-from uap_lightning.train import build_module, build_trainer, fit, training_condition
+from uap_lightning.train import (
+    build_module,
+    build_trainer,
+    count_steps,
+    fit,
+    training_condition,
+)
 
 
 def module_of(network, rectifier=None, cross_entropy=1.0, reconstruction=0.0, scheduler=None):
@@ -58,7 +64,7 @@ def trained(tmp_path, *overrides):
     cfg = composed("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
-    module = build_module(cfg, network, training_condition(cfg, network, bank))
+    module = build_module(cfg, network, training_condition(cfg, data, network, bank))
     return cfg, data, network, bank, module
 
 
@@ -66,7 +72,7 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
     cfg, data, network, bank, module = trained(tmp_path, "rectifier.steps=60")
     before = copy.deepcopy(network.state_dict())
     losses = []
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, max_steps=count_steps(cfg, data))
     original = module.training_step
 
     def recorded(batch, batch_idx):
@@ -83,8 +89,9 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
 
 
 def test_the_checkpoint_holds_ours_alone_and_loads_safely(tmp_path):
-    cfg, data, _, bank, module = trained(tmp_path)
-    fit(cfg, build_trainer(cfg), module, data, bank, None)
+    cfg, data, _, bank, module = trained(tmp_path, "callbacks.checkpoint.every_n_train_steps=12")
+    steps = count_steps(cfg, data)
+    fit(cfg, build_trainer(cfg, max_steps=steps), module, data, bank, None)
     path = tmp_path / "out" / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     assert content["state_dict"]
@@ -117,6 +124,14 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path, content):
         torch.save(content, path)
     with pytest.raises(UapError, match="is not a checkpoint of uap_lightning"):
         read_condition(str(path))
+
+
+def test_epochs_are_counted_in_steps(tmp_path):
+    cfg, data, *_ = trained(tmp_path)
+    assert count_steps(cfg, data) == 12
+    cfg.rectifier.steps, cfg.rectifier.epochs, cfg.rectifier.batch_size = -1, 5, 64
+    # 48 training images with two crops each: 96 crops are two batches of 64
+    assert count_steps(cfg, data) == 10
 
 
 @pytest.mark.parametrize(

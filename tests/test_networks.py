@@ -115,6 +115,20 @@ def test_torchvision_googlenet_equals_torchvisions_own_pipeline(tmp_path):
     torch.testing.assert_close(network(x.float()), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_weights_without_auxiliary_heads_and_with_classes_of_ones_own(tmp_path):
+    model = torchvision.models.googlenet(
+        weights=None, transform_input=True, init_weights=False, aux_logits=False, num_classes=7
+    )
+    path = tmp_path / "own.pth"
+    torch.save(model.state_dict(), path)
+    assert torchvision_classifier("googlenet", str(path), classes=7).check_size(64) == 7
+    model = timm.create_model("resnet10t", pretrained=False, num_classes=5)
+    torch.save(model.state_dict(), path)
+    assert timm_classifier("resnet10t", str(path), classes=5).check_size(64) == 5
+    with pytest.raises(UapError, match="does not hold weights of resnet10t"):
+        timm_classifier("resnet10t", str(path))
+
+
 def test_timm_takes_its_own_normalisation(tmp_path):
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", pretrained=False)

@@ -90,6 +90,25 @@ def test_the_whole_way_writes_what_the_contract_says():
     assert again["rows"] == content["rows"]
     assert again["digests"] == content["digests"]
 
+    # refused settings leave it alone too, overwrite or not
+    for overwrite in ("false", "true"):
+        with pytest.raises(UapError, match=r"norm\.eps is 0"):
+            train_entry.train(
+                composed("train", *QUICK_TRAIN, "norm.eps=0", f"overwrite={overwrite}")
+            )
+        assert results()["rows"] == content["rows"]
+
+    with pytest.raises(UapError, match=r"trained on data=generated with seed 0"):
+        evaluate_entry.evaluate(
+            composed(
+                "evaluate",
+                *TINY,
+                "seed=1",
+                "defense=outputs/run/defense",
+                output=Path("outputs/seed"),
+            )
+        )
+
     with pytest.raises(UapError, match=r"trained on images of side 32 and data\.crop is 24"):
         evaluate_entry.evaluate(
             composed(
@@ -147,6 +166,13 @@ def test_a_failed_job_says_why_and_leaves_the_process_as_it_was():
     assert warnings.filters == filters
     assert (results()["status"], results()["reason"]) == ("failed", "boom")
     assert list(results()["seconds"]) == ["data"]
+    # a job that was refused says so as well
+    refused = composed("train", *QUICK_TRAIN, "norm.eps=0", output=Path("outputs/refused"))
+    with pytest.raises(UapError, match=r"norm\.eps is 0"), running(refused):
+        pass
+    said = read_results(Path("outputs/refused/results.json"))
+    assert said["status"] == "failed"
+    assert "norm.eps is 0" in said["reason"]
     # a failed run is taken up again
     with running(cfg) as run:
         assert not run.finished
@@ -206,6 +232,8 @@ def said_by(entry, monkeypatch, capsys, *overrides):
         (["network=tiny", "data=generated", "bank.path=no"], "bank.json cannot be read"),
         (["network=tiny", "data=generated", "accelerator=tpu"], "accelerator is tpu"),
         (["seed="], "seed"),
+        (["network=tiny", "data=folder"], "data.root"),
+        (["network=tiny", "data=generated", "ckpt_path=no.ckpt"], "no.ckpt is not a checkpoint"),
     ],
 )
 def test_bad_input_ends_in_one_sentence(monkeypatch, capsys, overrides, said):

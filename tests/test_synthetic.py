@@ -59,6 +59,12 @@ def test_the_set_is_crafted_ones_first_and_depends_on_the_seed():
         extend(rho, norm, 3, 0)
 
 
+def test_one_crafted_perturbation_is_enough():
+    norm = LpNorm(math.inf, 10.0)
+    rho = crafted(norm, 1, 8, 3)
+    assert len(extend(rho, norm, 4, 0)) == 4
+
+
 def test_a_walk_that_does_not_end_says_so(monkeypatch):
     norm = LpNorm(math.inf, 10.0)
     rho = crafted(norm, 1, 4, 0)

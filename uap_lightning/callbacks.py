@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.detectors import Detector, fit_detector
-from uap_lightning.errors import UapError
 from uap_lightning.metrics import DefenseMetrics, Outcomes, summarise
 from uap_lightning.module import RectifierModule
 from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.progress import progress_bar, track
 from uap_lightning.protocols import Protocol
+from uap_lightning.storage import write_atomically
 
 
 class TrainingProgress(Callback):
@@ -79,8 +80,6 @@ class FitDetector(Callback):
     """
 
     def __init__(self, max_images: int, perturbed_share: float, seed: int) -> None:
-        if max_images < 2:
-            raise UapError(f"detector.max_images is {max_images}: expected at least 2.")
         self.max_images = max_images
         self.perturbed_share = perturbed_share
         self.seed = seed
@@ -181,8 +180,9 @@ class Panel(Callback):
         rho = data.draw.perturbations[data.draw.perturbation[numbers]].to(module.device)
         count = module.network.check_size(data.crop)
         panel = draw_panel(module.guard(), images, rho, class_names(count))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        panel.save(self.path)
+        content = BytesIO()
+        panel.save(content, format="PNG")
+        write_atomically(self.path, content.getvalue())
         _send(trainer, panel)
 
 

@@ -1,6 +1,7 @@
 """Where ``conf/`` is, the typed schema, and the check that runs before any work."""
 
 import inspect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from uap_lightning.protocols import Protocol
 
 # Keys of a group's node that the command line and other nodes read.
 NOT_ARGUMENTS = ("name", "root")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -232,6 +235,18 @@ def check(cfg: DictConfig) -> None:
         _check_bank(cfg.bank)
     if "rectifier" in cfg:
         _check_training(cfg.rectifier)
+    if "detector" in cfg:
+        _check_detector(cfg.detector)
+    if "accelerator" in cfg and cfg.accelerator not in ACCELERATORS:
+        raise UapError(
+            f"accelerator is {cfg.accelerator}: expected one of {', '.join(ACCELERATORS)}."
+        )
+    needed = {"detector", "metrics"} if "rectifier" in cfg else {"metrics"}
+    if "callbacks" in cfg and not needed <= set(cfg.callbacks):
+        raise UapError(
+            f"callbacks is [{', '.join(map(str, cfg.callbacks))}]: expected "
+            f"{' and '.join(sorted(needed))} among them, because a result needs them."
+        )
 
 
 def _check_bank(bank: DictConfig) -> None:
@@ -251,10 +266,38 @@ def _check_bank(bank: DictConfig) -> None:
 def _check_training(rectifier: DictConfig) -> None:
     if rectifier.batch_size < 1:
         raise UapError(f"rectifier.batch_size is {rectifier.batch_size}: expected at least 1.")
-    if rectifier.epochs < 1 and rectifier.steps < 1:
+    if sorted([rectifier.epochs > 0, rectifier.steps > 0]) != [False, True]:
         raise UapError(
             f"rectifier.epochs is {rectifier.epochs} and rectifier.steps is {rectifier.steps}: "
-            "expected one of them to be at least 1, and -1 for no limit."
+            "expected one of them to be at least 1 and the other -1."
+        )
+    if rectifier.precision not in PRECISIONS:
+        raise UapError(
+            f"rectifier.precision is {rectifier.precision}: expected one of "
+            f"{', '.join(PRECISIONS)}."
+        )
+    if not 0 < rectifier.perturbed_share <= 1:
+        raise UapError(
+            f"rectifier.perturbed_share is {rectifier.perturbed_share}: expected a probability "
+            "above 0 and at most 1, such as the paper's 0.5."
+        )
+    loss = rectifier.loss
+    if min(loss.cross_entropy, loss.reconstruction) < 0 or not any(loss.values()):
+        raise UapError(
+            f"rectifier.loss is {dict(loss)}: expected weights of at least 0, and one above 0."
+        )
+    rate = rectifier.optimizer.get("lr", 1.0)
+    if not 0 < rate < math.inf:
+        raise UapError(f"rectifier.optimizer.lr is {rate}: expected a number above 0.")
+
+
+def _check_detector(detector: DictConfig) -> None:
+    if detector.max_images < 2:
+        raise UapError(f"detector.max_images is {detector.max_images}: expected at least 2.")
+    if not 0 < detector.perturbed_share < 1:
+        raise UapError(
+            f"detector.perturbed_share is {detector.perturbed_share}: expected a probability "
+            "between 0 and 1, because the detector learns from both kinds of image."
         )
 
 

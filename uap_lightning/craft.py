@@ -3,16 +3,14 @@
 import logging
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from uap_lightning.attacks.fooling import clean_predictions
-from uap_lightning.config import build, check
+from uap_lightning.config import build
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.networks.weights import digest_of_weights
 from uap_lightning.norms import LpNorm, ball
 from uap_lightning.perturbations.bank import Bank, Bounds, Recipe, fill_bank, open_bank
 from uap_lightning.run import launch, pick_device, running
@@ -27,7 +25,6 @@ def craft(cfg: DictConfig) -> None:
         if run.finished:
             log.info("The bank is complete; overwrite=true checks it again.")
             return
-        check(cfg)
         with run.stage("data"):
             data, network = load_data_and_network(cfg)
         with run.stage("craft"):
@@ -52,19 +49,26 @@ def load_data_and_network(cfg: DictConfig) -> tuple[PhotographDataModule, Target
     network: TargetNetwork = build(cfg.network).to(pick_device(cfg.accelerator))
     classes = network.check_size(data.crop)
     check_labels(data, network, classes)
-    weights = digest_of_weights(network)
     for crops in (data.train, data.craft, data.unseen, data.test):
         if crops is not None:
-            predict_once(network, weights, crops, data.cache_dir)
+            predict_once(network, crops, data.cache_dir)
     return data, network
 
 
 def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: int) -> None:
-    """Refuse photographs whose true classes the network does not have.
+    """Refuse photographs whose true classes are not the network's.
 
     Raises:
-        UapError: a label is not below the number of classes.
+        UapError: a label is not below the number of classes, or class folders that are counted
+            in alphabetical order are not as many as the classes.
     """
+    folders = data.numbered_classes
+    if folders is not None and folders != classes:
+        raise UapError(
+            f"data.root has {folders} class folders and the network {network.name} has {classes} "
+            "classes: name the folders by ImageNet's WordNet ids, give a folder for each class, "
+            "or lay the images flat to do without labels."
+        )
     highest = int(data.test.label.max())
     if highest >= classes:
         raise UapError(
@@ -73,9 +77,9 @@ def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: in
         )
 
 
-def predict_once(network: TargetNetwork, weights: str, crops: CropDataset, cache_dir: Path) -> None:
+def predict_once(network: TargetNetwork, crops: CropDataset, cache_dir: Path) -> None:
     """Set the network's predictions on clean crops, from the cache where they are known."""
-    key = digest_of([weights, crops.description()])[:20]
+    key = digest_of([network.digest, crops.description()])[:20]
     path = cache_dir / f"predictions-{key}.safetensors"
     if not path.exists():
         write_tensors(path, {"prediction": clean_predictions(network, crops)}, {})
@@ -100,7 +104,6 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
     assert isinstance(settings, dict)
     recipe = Recipe(
         network=network,
-        weights=digest_of_weights(network),
         norm=norm,
         attack=build(cfg.attack),
         settings={str(key): value for key, value in settings.items()},
@@ -114,7 +117,6 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
 
 def main() -> None:
     """Console script ``uap-craft``."""
-    torch.set_float32_matmul_precision("high")
     launch(craft, "craft")
 
 

@@ -152,12 +152,13 @@ class Defense:
     digest: str
 
 
-def load_defense(folder: Path) -> Defense:
+def load_defense(folder: str | Path) -> Defense:
     """Read a defence folder that :func:`save_defense` wrote.
 
     Raises:
         UapError: a file is missing, altered, truncated or not ours, or of a newer schema.
     """
+    folder = Path(folder)
     path = folder / "defense.json"
     content = read_json(path, "a defence folder written by uap_lightning.train")
     schema, settings = content.get("schema"), content.get("settings")

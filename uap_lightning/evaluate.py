@@ -3,12 +3,8 @@
 The folder carries the training condition; the command line carries the test condition.
 """
 
-from pathlib import Path
-
-import torch
 from omegaconf import DictConfig
 
-from uap_lightning.config import check
 from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.defense import Defense, load_defense
 from uap_lightning.errors import UapError
@@ -22,11 +18,11 @@ def evaluate(cfg: DictConfig) -> float | None:
     """Test a trained defence and return the defense rate of the first protocol, in percent."""
     with running(cfg) as run:
         if not run.finished:
-            check(cfg)
-            defense = load_defense(Path(cfg.defense))
+            defense = load_defense(cfg.defense)
             check_size(defense, cfg.data.crop)
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
+            check_split(defense, cfg.data.name, data.test_split)
             with run.stage("craft"):
                 bank = find_bank(cfg, data, network)
             condition: Condition = dict(defense.condition)  # type: ignore[arg-type]
@@ -62,9 +58,23 @@ def check_size(defense: Defense, crop: int) -> None:
         )
 
 
+def check_split(defense: Defense, data: str, test_split: str) -> None:
+    """Refuse to test on photographs that the defence may have been trained on.
+
+    Raises:
+        UapError: the same collection is split differently than it was in training.
+    """
+    trained = defense.condition
+    if trained.get("data") == data and trained.get("test_split") != test_split:
+        raise UapError(
+            f"the defence was trained on data={data} with seed {trained.get('seed')}, and this "
+            "run would test on some of its training photographs: set "
+            f"seed={trained.get('seed')} and the data's settings as they were in training."
+        )
+
+
 def main() -> None:
     """Console script ``uap-evaluate``."""
-    torch.set_float32_matmul_precision("high")
     launch(evaluate, "evaluate")
 
 

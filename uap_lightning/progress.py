@@ -1,6 +1,6 @@
 """Progress bars for the stages that Lightning's Trainer does not run."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -34,15 +34,7 @@ def progress_bar() -> Progress:
     )
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate over ``items`` under a progress bar.
-
-    Args:
-        items: what to go through.
-        description: the bar's label.
-        total: how many there are; the length of ``items`` when left out.
-    """
-    if total is None and isinstance(items, Sized):
-        total = len(items)
+def track(items: Iterable[Item], description: str) -> Iterator[Item]:
+    """Iterate over ``items`` under a progress bar labelled ``description``."""
     with progress_bar() as bar:
-        yield from bar.track(items, total=total, description=description)
+        yield from bar.track(items, description=description)

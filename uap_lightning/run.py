@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -21,16 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import seed_everything
 
-from uap_lightning.config import find_conf, register_schemas
+from uap_lightning.config import check, find_conf, register_schemas
 from uap_lightning.errors import UapError
 from uap_lightning.progress import console
 from uap_lightning.results import FILE, SCHEMA, git_commit, library_versions, read_results
 from uap_lightning.storage import locked, make_folder, write_json
 
-log = logging.getLogger(__name__)
-
 # These decide nothing of a result: a finished or interrupted run is the same run without them.
-_INCIDENTAL = ("overwrite", "logger", "callbacks", "paths", "ckpt_path")
+_INCIDENTAL = ("overwrite", "logger", "paths", "ckpt_path")
 
 _EXPECTED_WARNINGS = (
     # The loaders hand out slices of a memory-mapped file: workers would only cost.
@@ -65,7 +64,7 @@ class Run:
             "rows": [],
             "seed": cfg.seed,
             "seconds": {},
-            "config": _without_interpolation(cfg),
+            "config": _resolved(cfg),
             "versions": library_versions(),
             "commit": git_commit(),
             "digests": {},
@@ -91,11 +90,13 @@ class Run:
 def running(cfg: DictConfig) -> Iterator[Run]:
     """The frame around a job.
 
-    Takes the output folder for itself, seeds every generator, records how the job ends, closes
-    the loggers and leaves the process as it was, so that the next job of a sweep starts clean.
+    Checks the config, takes the output folder for itself, seeds every generator, records how the
+    job ends, closes the loggers and leaves the process as it was, so that the next job of a
+    sweep starts clean.
 
     Raises:
-        UapError: the folder is in use, or holds a run with other settings.
+        UapError: the config is refused, or the folder is in use or holds a run with other
+            settings.
     """
     folder = make_folder(Path(cfg.paths.output_dir))
     with locked(folder / ".lock", wait=False) as held, _process_restored():
@@ -104,6 +105,11 @@ def running(cfg: DictConfig) -> Iterator[Run]:
                 f"another process is at work in {folder}: wait for it, or give this run its own "
                 "folder with name=NAME."
             )
+        try:
+            check(cfg)
+        except UapError as error:
+            _record_refusal(folder, cfg, error)
+            raise
         run = Run(cfg, folder)
         _take_up(run, cfg)
         if run.finished:
@@ -119,35 +125,44 @@ def running(cfg: DictConfig) -> Iterator[Run]:
         except Exception as error:
             run.content["status"] = "failed"
             run.content["reason"] = str(error) or type(error).__name__
-            log.debug("The job failed", exc_info=True)
             raise
         finally:
             _finish_wandb(exit_code)
             run.write()
 
 
+def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
+    """Say in ``results.json`` why a config was refused, unless an earlier result stands there."""
+    if (folder / FILE).exists():
+        return
+    refused = {"schema": SCHEMA, "status": "failed", "reason": str(error), "rows": []}
+    name = {"name": str(OmegaConf.to_container(cfg).get("name"))}  # type: ignore[union-attr]
+    write_json(folder / FILE, {**refused, "seconds": {}, "config": name})
+
+
 def _take_up(run: Run, cfg: DictConfig) -> None:
     """Continue what an earlier run of the same config left in the folder."""
     path = run.folder / FILE
-    if not path.exists() or cfg.overwrite:
+    earlier = read_results(path) if path.exists() else None
+    checkpoints = run.folder / "checkpoints"
+    if earlier is None:
         return
-    earlier = read_results(path)
     difference = _first_difference(
         _decisive(earlier.get("config")), _decisive(run.content["config"]), ""
     )
-    worthless = earlier["status"] != "ok" and not any(run.folder.glob("checkpoints/*.ckpt"))
-    if difference and worthless:
-        return
-    if difference:
+    finished = earlier["status"] == "ok"
+    if not difference and not (finished and cfg.overwrite):
+        run.finished = finished
+        run.content = earlier if finished else {**run.content, "seconds": earlier["seconds"]}
+    elif cfg.overwrite or not (finished or checkpoints.exists()):
+        # What an earlier run trained is not to be gone on from.
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(run.folder / "defense", ignore_errors=True)
+    else:
         raise UapError(
             f"{run.folder} holds a run with other settings ({difference}): give this one its own "
             "folder with name=NAME, or replace that one with overwrite=true."
         )
-    run.finished = earlier["status"] == "ok"
-    if run.finished:
-        run.content = earlier
-        return
-    run.content["seconds"] = earlier.get("seconds", {})
 
 
 def _decisive(config: object) -> dict[str, Any]:
@@ -165,7 +180,7 @@ def _first_difference(old: object, new: object, key: str) -> str:
     return "" if old == new else f"{key} was {old} and is {new}"
 
 
-def _without_interpolation(cfg: DictConfig) -> dict[str, Any]:
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """The resolved config as JSON can hold it: infinity becomes a string."""
     content = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(content, dict)
@@ -188,12 +203,14 @@ def _process_restored() -> Iterator[None]:
     environment = dict(os.environ)
     deterministic = torch.are_deterministic_algorithms_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     # Determinism does not need it: it only makes reads of uninitialised memory repeatable.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     lightning = logging.getLogger("pytorch_lightning")
     level = lightning.level
     try:
+        torch.backends.cudnn.deterministic = True
         with warnings.catch_warnings():
             for message in _EXPECTED_WARNINGS:
                 warnings.filterwarnings("ignore", message)
@@ -203,7 +220,7 @@ def _process_restored() -> Iterator[None]:
         os.environ.clear()
         os.environ.update(environment)
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
         lightning.setLevel(level)
 
@@ -221,10 +238,8 @@ def pick_device(accelerator: str) -> torch.device:
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``cuda``.
 
     Raises:
-        UapError: another word, or a GPU is asked for and there is none.
+        UapError: a GPU is asked for and there is none.
     """
-    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
-        raise UapError(f"accelerator is {accelerator}: expected auto, cpu, gpu or cuda.")
     if accelerator == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
@@ -268,6 +283,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
             told.append(error)
             return None
 
+    torch.set_float32_matmul_precision("high")
     register_schemas()
     entry = hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)(job)
     try:
@@ -279,6 +295,18 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
         if traceback_wanted:
             raise
         console.print(f"error: {_sentence(error)}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        # Hydra makes the folder and its log before the job begins.
+        if traceback_wanted or error.filename is None:
+            raise
+        console.print(
+            f"error: {error.filename} cannot be written ({error.strerror}): run the command in a "
+            "folder you may write to, or set hydra.run.dir.",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted: the same command goes on from here.", markup=False)

@@ -5,14 +5,16 @@ protocol, write the defence folder and ``results.json``.
 """
 
 import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
 from uap_lightning.callbacks import TestMetrics
-from uap_lightning.config import build, check
+from uap_lightning.config import build
 from uap_lightning.craft import ball_of, find_bank, load_data_and_network
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.defense import save_defense
@@ -36,14 +38,15 @@ def train(cfg: DictConfig) -> float | None:
     """Walk the whole way and return the defense rate of the first protocol, in percent."""
     with running(cfg) as run:
         if not run.finished:
-            check(cfg)
+            if cfg.ckpt_path is not None:
+                read_condition(cfg.ckpt_path)
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
+            trainer = build_trainer(cfg, max_steps=count_steps(cfg, data))
             with run.stage("craft"):
                 bank = find_bank(cfg, data, network)
-            condition = training_condition(cfg, network, bank)
+            condition = training_condition(cfg, data, network, bank)
             module = build_module(cfg, network, condition)
-            trainer = build_trainer(cfg)
             resume = find_checkpoint(cfg, run, condition)
             with run.stage("train"):
                 fit(cfg, trainer, module, data, bank, resume)
@@ -58,7 +61,15 @@ def train(cfg: DictConfig) -> float | None:
     return rows[0]["defense_rate"] if rows else None
 
 
-def training_condition(cfg: DictConfig, network: TargetNetwork, bank: Bank) -> Condition:
+def count_steps(cfg: DictConfig, data: PhotographDataModule) -> int:
+    """Training steps: those of the config, or as many as its epochs have."""
+    epoch = math.ceil(len(data.train) / cfg.rectifier.batch_size)
+    return int(cfg.rectifier.steps) if cfg.rectifier.steps > 0 else epoch * cfg.rectifier.epochs
+
+
+def training_condition(
+    cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork, bank: Bank
+) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
     return {
         "train_network": network.name,
@@ -66,6 +77,7 @@ def training_condition(cfg: DictConfig, network: TargetNetwork, bank: Bank) -> C
         "eps": ball_of(cfg).eps,
         "size": cfg.data.crop,
         "data": cfg.data.name,
+        "test_split": data.test_split,
         "bank": bank.identity,
         "rectifier": cfg.rectifier.name,
         "detector": cfg.detector.name,
@@ -87,14 +99,15 @@ def build_module(cfg: DictConfig, network: TargetNetwork, condition: Condition) 
     )
 
 
-def build_trainer(cfg: DictConfig) -> Trainer:
-    """The Trainer of the config with its callbacks and loggers."""
+def build_trainer(cfg: DictConfig, **arguments: int) -> Trainer:
+    """The Trainer of the config with its callbacks and loggers, and further arguments."""
     trainer: Trainer = build(
         cfg.trainer,
         precision=pick_precision(cfg.trainer.precision, pick_device(cfg.accelerator)),
         callbacks=[build(callback) for callback in cfg.callbacks.values()],
         logger=[build(logger) for logger in cfg.logger.values()],
         default_root_dir=cfg.paths.output_dir,
+        **arguments,
     )
     return trainer
 
@@ -106,8 +119,6 @@ def find_checkpoint(cfg: DictConfig, run: Run, condition: Condition) -> str | No
         UapError: it is not ours, or was trained under another condition.
     """
     last = run.folder / "checkpoints" / "last.ckpt"
-    if cfg.overwrite and cfg.ckpt_path is None:
-        last.unlink(missing_ok=True)
     path = cfg.ckpt_path or (str(last) if last.exists() else None)
     if path is None:
         return None
@@ -133,11 +144,12 @@ def fit(
     """Train the rectifier on P*; a callback fits the detector at the end."""
     perturbations = extend(bank.train, ball_of(cfg), cfg.bank.extended, cfg.seed)
     data.perturb = PerturbationSampler(
-        perturbations, cfg.rectifier.perturbed_share, cfg.rectifier.vary, cfg.seed
+        perturbations, cfg.rectifier.perturbed_share, cfg.rectifier.vary, ball_of(cfg), cfg.seed
     )
-    data.batch_size = cfg.rectifier.batch_size
+    data.train_batch_size = cfg.rectifier.batch_size
     log.info("Training %s with %d perturbations", cfg.rectifier.name, len(perturbations))
-    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    with interruptible(trainer):
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
 
 
 def test(
@@ -150,7 +162,8 @@ def test(
 ) -> list[dict[str, object]]:
     """Test on unseen photographs and unseen perturbations: one row for each protocol."""
     data.draw = draw_test(bank.test, len(data.test), cfg.seed)
-    trainer.test(module, datamodule=data, verbose=False)
+    with interruptible(trainer):
+        trainer.test(module, datamodule=data, verbose=False)
     labelled = bool((data.test.label >= 0).all())
     return [
         {
@@ -169,6 +182,17 @@ def test(
     ]
 
 
+@contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Let Ctrl-C through: Lightning would turn it into a plain exit."""
+    try:
+        yield
+    except SystemExit as stopped:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stopped
+        raise
+
+
 def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition: Condition) -> Path:
     """Write the defence folder of this run and return its ``defense.json``."""
     settings: dict[str, object] = {
@@ -182,7 +206,6 @@ def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition:
 
 def main() -> None:
     """Console script ``uap-train``."""
-    torch.set_float32_matmul_precision("high")
     launch(train, "train")
 
 

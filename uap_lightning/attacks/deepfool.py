@@ -15,12 +15,10 @@ class DeepFoolStep(NamedTuple):
     Attributes:
         step: the vector to add, 3 x H x W, in pixel units, overshoot included.
         iterations: how many linearisations it took.
-        fooled: whether the prediction changed.
     """
 
     step: Tensor
     iterations: int
-    fooled: bool
 
 
 def deepfool(
@@ -41,15 +39,16 @@ def deepfool(
     """
     total = torch.zeros_like(image)
     with torch.no_grad():
-        classes = network(image[None])[0].topk(candidates).indices
+        logits = network(image[None])[0]
+        classes = logits.topk(min(candidates, len(logits))).indices
     for iteration in range(max_iterations + 1):
         point = image + (1 + overshoot) * total
         logits, gradients = class_gradients(network, point, classes)
         if int(logits.argmax()) != int(classes[0]):
-            return DeepFoolStep((1 + overshoot) * total, iteration, fooled=True)
+            return DeepFoolStep((1 + overshoot) * total, iteration)
         if iteration < max_iterations:
             total = total + boundary_step(logits[classes], gradients)
-    return DeepFoolStep((1 + overshoot) * total, max_iterations, fooled=False)
+    return DeepFoolStep((1 + overshoot) * total, max_iterations)
 
 
 def class_gradients(

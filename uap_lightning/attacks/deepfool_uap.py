@@ -5,8 +5,9 @@ from torch import Tensor
 
 from uap_lightning.attacks.deepfool import deepfool
 from uap_lightning.attacks.fooling import fooling_ratio
-from uap_lightning.attacks.universal import Universal, check_goal
+from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.crops import Images
+from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm
 from uap_lightning.progress import progress_bar
@@ -45,8 +46,16 @@ def deepfool_uap(
         overshoot: of DeepFool.
         max_iterations: of DeepFool.
         batch_size: images screened in one forward pass.
+
+    Raises:
+        UapError: a setting is out of its range, or a gradient is not finite.
     """
-    check_goal(goal)
+    if not 0 < goal <= 1 or max_passes < 1 or candidates < 2 or batch_size < 1:
+        raise UapError(
+            f"attack has goal {goal}, max_passes {max_passes}, candidates {candidates}, batch_size "
+            f"{batch_size}: expected a goal above 0 and at most 1, 2 candidates or more, and "
+            "counts of at least 1."
+        )
     device = network.mean.device
     rho = torch.zeros(images.take([0]).shape[1:], device=device)
     generator = torch.Generator().manual_seed(seed)

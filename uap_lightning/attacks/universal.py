@@ -1,11 +1,10 @@
-"""What every universal attack returns and checks."""
+"""What every universal attack takes and returns."""
 
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm
 
@@ -29,15 +28,3 @@ class Attack(Protocol):
         self, network: TargetNetwork, images: Images, labels: Tensor, norm: LpNorm, seed: int
     ) -> Universal:
         """Craft one perturbation on ``images``, whose clean predictions are ``labels``."""
-
-
-def check_goal(goal: float) -> None:
-    """Refuse a fooling ratio that is no share.
-
-    Raises:
-        UapError: outside (0, 1].
-    """
-    if not 0 < goal <= 1:
-        raise UapError(
-            f"the fooling ratio asked for is {goal}: expected a share above 0 and at most 1."
-        )

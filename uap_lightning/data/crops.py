@@ -1,11 +1,11 @@
 """Crops of cached photographs, as uint8 tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from uap_lightning.data.cache import ImageCache
 
@@ -58,7 +58,6 @@ class CropDataset(Dataset[Crop]):
     ) -> None:
         self.cache = cache
         self.size = size
-        self.seed = seed
         self.photograph = torch.tensor(photographs).repeat_interleave(count)
         self.label = torch.tensor(labels).repeat_interleave(count)
         self.prediction = torch.full_like(self.label, -1)
@@ -99,6 +98,41 @@ class CropDataset(Dataset[Crop]):
             "size": self.size,
             "origins": self.origins,
         }
+
+
+class StepBatches(Sampler[list[int]]):
+    """Shuffled batches that depend on the seed and the step alone.
+
+    Training that goes on after an interruption sees the batches it would have seen.
+
+    Args:
+        count: items to draw from; every item comes once before any comes again.
+        batch_size: items a batch; the last one before a new round may have fewer.
+        seed: of the order.
+        step: tells the number of the step that the next iteration starts at.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, step: Callable[[], int]) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.step = step
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.step()
+        for step in range(start, start + len(self)):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> list[int]:
+        """The items of one step."""
+        turn, position = divmod(step, len(self))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+        order = torch.randperm(self.count, generator=generator)
+        first = position * self.batch_size
+        return order[first : first + self.batch_size].tolist()
 
 
 def crop_origins(

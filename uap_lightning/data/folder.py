@@ -1,6 +1,7 @@
 """Any folder of images: flat, or one folder a class."""
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def image_folder(root: str | None, test_share: float, seed: int) -> Split:
     Raises:
         UapError: the folder is not set, missing or empty, or holds a file that is no image.
     """
-    return random_split(list_images(root), test_share, seed)
+    photographs = list_images(root)
+    split = random_split(photographs, test_share, seed)
+    names = {p.path.relative_to(Path(str(root)).expanduser()).parts[0] for p in photographs}
+    numbered = photographs[0].label is not None and not all(map(_is_wnid, names))
+    return replace(split, numbered_classes=len(names) if numbered else None)
 
 
 def list_images(root: str | None) -> list[Photograph]:
@@ -77,7 +82,7 @@ def list_images(root: str | None) -> list[Photograph]:
 
 
 def _class_indices(classes: list[str], root: str) -> dict[str, int]:
-    if not all(re.fullmatch(r"n\d{8}", name) for name in classes):
+    if not all(map(_is_wnid, classes)):
         return {name: place for place, name in enumerate(classes)}
     wnids = imagenet_wnids()
     unknown = [name for name in classes if name not in wnids]
@@ -87,3 +92,7 @@ def _class_indices(classes: list[str], root: str) -> dict[str, int]:
             "WordNet ids: remove it or rename it."
         )
     return {name: wnids.index(name) for name in classes}
+
+
+def _is_wnid(name: str) -> bool:
+    return re.fullmatch(r"n\d{8}", name) is not None

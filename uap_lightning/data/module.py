@@ -8,13 +8,13 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
 
 from uap_lightning.data.cache import decode_once
-from uap_lightning.data.crops import Crop, CropDataset
+from uap_lightning.data.crops import Crop, CropDataset, StepBatches
 from uap_lightning.data.photographs import Split, share_of
 from uap_lightning.errors import UapError
 from uap_lightning.protocols import TestDraw
+from uap_lightning.storage import digest_of
 
 
 class Perturb(Protocol):
@@ -34,13 +34,14 @@ class PhotographDataModule(LightningDataModule):
         source: returns the training and the test photographs.
         resize: short side that photographs are resized to, in pixels; None keeps their size.
         crop: side of the crops in pixels.
-        upscale: enlarge photographs whose short side is below ``resize``; refused when False.
+        upscale: enlarge photographs whose short side is below ``crop``; they are refused when
+            False.
         train_crops: crops of each training photograph.
         craft_crops: crops of each photograph that is crafted on.
         test_crops: crops of each test photograph.
         craft_share: share of the training photographs that perturbations are crafted on; the
             others measure the fooling ratio on images that crafting has not seen.
-        batch_size: crops a step; training may set its own.
+        batch_size: crops a forward pass in testing.
         num_workers: loader processes.
         cache_dir: folder of the decode-once caches.
         seed: of crops and splits.
@@ -48,6 +49,9 @@ class PhotographDataModule(LightningDataModule):
     Attributes:
         craft, unseen, train, test: the crops of each use, once ``setup`` has run; ``unseen`` is
             None when every training photograph is crafted on.
+        train_batch_size: crops a training step.
+        numbered_classes: class folders, where labels are their places in alphabetical order.
+        test_split: digest of the names of the test photographs.
 
     Raises:
         UapError: a size, count or share is out of its range.
@@ -93,6 +97,7 @@ class PhotographDataModule(LightningDataModule):
         self.test_crops = test_crops
         self.craft_share = craft_share
         self.batch_size = batch_size
+        self.train_batch_size = batch_size
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir)
         self.seed = seed
@@ -121,32 +126,35 @@ class PhotographDataModule(LightningDataModule):
         self.craft = crops(crafted, self.craft_crops)
         self.unseen = crops(others, self.craft_crops) if others else None
         self.test = crops(list(range(len(training), len(photographs))), self.test_crops)
-        self.photographs = photographs
+        self.numbered_classes = split.numbered_classes
+        self.test_split = digest_of(sorted(photograph.path.name for photograph in split.test))
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Crop]:
-        """Training crops in an order that depends on the seed and the epoch only."""
-        sampler: DistributedSampler[Crop] = DistributedSampler(
-            self.train,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            seed=self.seed,
+        """Training crops in an order that depends on the seed and the step only."""
+        sampler = StepBatches(
+            len(self.train),
+            self.train_batch_size,
+            self.seed,
+            step=lambda: self.trainer.global_step if self.trainer else 0,
         )
-        return self._loader(self.train, sampler)
+        return self._loader(self.train, batch_sampler=sampler)
 
     def test_dataloader(self) -> DataLoader[Crop]:
         """Test crops in order."""
-        return self._loader(self.test, None)
+        return self._loader(self.test, batch_size=self.batch_size)
 
     def _loader(
-        self, crops: CropDataset, sampler: DistributedSampler[Crop] | None
+        self,
+        crops: CropDataset,
+        batch_size: int = 1,
+        batch_sampler: StepBatches | None = None,
     ) -> DataLoader[Crop]:
         return DataLoader(
             crops,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_size=batch_size,
+            batch_sampler=batch_sampler,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 

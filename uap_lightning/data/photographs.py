@@ -25,10 +25,18 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Split:
-    """Training and test photographs; no photograph is in both."""
+    """Training and test photographs; no photograph is in both.
+
+    Attributes:
+        train: photographs to craft on and to train on.
+        test: photographs to test on.
+        numbered_classes: how many class folders there are, where a label is a folder's place in
+            alphabetical order; None where labels are a network's own or unknown.
+    """
 
     train: tuple[Photograph, ...]
     test: tuple[Photograph, ...]
+    numbered_classes: int | None = None
 
 
 def random_split(photographs: Sequence[Photograph], test_share: float, seed: int) -> Split:

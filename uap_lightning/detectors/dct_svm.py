@@ -72,7 +72,17 @@ class DctSvm(nn.Module):
         self.register_buffer("bias", torch.zeros(()))
 
     def features(self, difference: Tensor) -> Tensor:
-        """F: differences I - R(I), N x 3 x H x W in pixel units, to N x features."""
+        """F: differences I - R(I), N x 3 x H x W in pixel units, to N x features.
+
+        Raises:
+            UapError: the images have another side than the detector was made for.
+        """
+        size = len(self.transform)
+        if difference.shape[-2:] != (size, size):
+            raise UapError(
+                f"images are {difference.shape[-2]} x {difference.shape[-1]}: expected "
+                f"{size} x {size}, the size the detector was fitted on; crop or resize them."
+            )
         grey = (difference * self.grey).sum(1)
         coefficients = self.transform @ grey @ self.transform.T
         logarithms = coefficients.abs().clamp_min(FLOOR).log()
@@ -93,7 +103,7 @@ class DctSvm(nn.Module):
             perturbed: which rows are of perturbed images (bool, N); both kinds must occur.
 
         Raises:
-            UapError: all images are of one kind.
+            UapError: all images are of one kind, or a feature is not finite.
         """
         targets = perturbed.cpu().numpy()
         if targets.all() or not targets.any():
@@ -103,6 +113,11 @@ class DctSvm(nn.Module):
                 "detector.max_images or change the seed."
             )
         values = features.cpu().double()
+        if not bool(values.isfinite().all()):
+            raise UapError(
+                "the rectifier returns values that are not finite, so its training diverged: lower "
+                "rectifier.optimizer.lr or set rectifier.gradient_clip."
+            )
         self.mean.copy_(values.mean(0))
         self.scale.copy_(values.std(0).clamp_min(1e-6))
         standardised = ((values - self.mean.cpu()) / self.scale.cpu()).float().numpy()

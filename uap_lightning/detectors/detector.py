@@ -25,16 +25,13 @@ def fit_detector(
     detector: Detector,
     rectifier: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
-) -> int:
+) -> None:
     """Fit ``detector`` on what ``rectifier`` removes from training images (section 4.3).
 
     Args:
         detector: fitted in place.
         rectifier: trained.
         batches: images (float N x 3 x H x W, 0-255) and which of them are perturbed (bool, N).
-
-    Returns:
-        the number of images used.
     """
     features = []
     perturbed = []
@@ -42,4 +39,3 @@ def fit_detector(
         features.append(detector.features(images - rectifier(images)).cpu())
         perturbed.append(coins.cpu())
     detector.fit(torch.cat(features), torch.cat(perturbed))
-    return sum(len(coins) for coins in perturbed)

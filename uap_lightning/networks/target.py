@@ -1,12 +1,14 @@
 """The target network: a frozen classifier that takes pixels."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from uap_lightning.errors import UapError
+from uap_lightning.networks.weights import digest_of_weights
 
 
 class TargetNetwork(nn.Module):
@@ -22,7 +24,6 @@ class TargetNetwork(nn.Module):
         mean: per-channel mean in pixel units, in the model's channel order.
         std: per-channel scale in pixel units, in the model's channel order.
         bgr: the model expects blue first.
-        digest: SHA-256 of the weights, for records; computed from the tensors when left out.
     """
 
     mean: Tensor
@@ -50,6 +51,11 @@ class TargetNetwork(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever is asked for."""
         return self
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, for records (hex)."""
+        return digest_of_weights(self.model)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.

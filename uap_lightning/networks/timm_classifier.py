@@ -12,7 +12,10 @@ from uap_lightning.networks.weights import load_into, read_weights
 
 
 def timm_classifier(
-    model: str, weights: str | None = None, sha256: str | None = None
+    model: str,
+    weights: str | None = None,
+    sha256: str | None = None,
+    classes: int | None = None,
 ) -> TargetNetwork:
     """A classifier of timm, RGB, with the normalisation of its pretrained configuration.
 
@@ -20,6 +23,7 @@ def timm_classifier(
         model: a timm name, such as ``resnet18.a1_in1k``.
         weights: a local state dict; timm's pretrained weights when None.
         sha256: checksum that file must have.
+        classes: number of classes of the local weights; timm's own when None.
 
     Raises:
         UapError: no such model, or the weights cannot be had.
@@ -33,7 +37,7 @@ def timm_classifier(
     if weights is None:
         network = _with_own_weights(model)
     else:
-        network = timm.create_model(model, pretrained=False)
+        network = timm.create_model(model, pretrained=False, num_classes=classes)
         load_into(network, read_weights(Path(weights), sha256), model, weights)
     config = cast(dict[str, Any], network.pretrained_cfg)
     mean = [255.0 * float(value) for value in config["mean"]]

@@ -5,7 +5,7 @@ from urllib.error import URLError
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from uap_lightning.errors import UapError
@@ -16,7 +16,10 @@ _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 def torchvision_classifier(
-    model: str, weights: str | None = None, sha256: str | None = None
+    model: str,
+    weights: str | None = None,
+    sha256: str | None = None,
+    classes: int | None = None,
 ) -> TargetNetwork:
     """A classifier of ``torchvision.models``, RGB, with the normalisation of its weights.
 
@@ -24,6 +27,7 @@ def torchvision_classifier(
         model: its name, such as ``googlenet``.
         weights: a local state dict; torchvision's default weights when None.
         sha256: checksum that file must have.
+        classes: number of classes of the local weights; the default weights' when None.
 
     Raises:
         UapError: no such classifier, or the weights cannot be had.
@@ -38,23 +42,25 @@ def torchvision_classifier(
     if weights is None:
         network = _with_default_weights(model, default)
     else:
-        network = _architecture(model)
-        load_into(network, read_weights(Path(weights), sha256), model, weights)
+        tensors = read_weights(Path(weights), sha256)
+        network = _architecture(model, tensors, classes)
+        load_into(network, tensors, model, weights)
     preset = default.transforms()
     mean = [255.0 * float(value) for value in preset.mean]
     std = [255.0 * float(value) for value in preset.std]
     return TargetNetwork(network, model, mean, std)
 
 
-def _architecture(model: str) -> nn.Module:
-    """The module as its pretrained weights expect it.
+def _architecture(model: str, weights: dict[str, Tensor], classes: int | None) -> nn.Module:
+    """The module as its weights expect it.
 
-    GoogLeNet and Inception v3 rescale their input to the range they were trained on and carry
-    auxiliary heads in their files, which are never reached in evaluation mode.
+    GoogLeNet and Inception v3 rescale their input to the range they were trained on. Their files
+    may carry auxiliary heads, which are never reached in evaluation mode.
     """
-    extra = {}
+    extra: dict[str, bool | int] = {} if classes is None else {"num_classes": classes}
     if model in _WITH_AUXILIARY_HEADS:
-        extra = {"init_weights": False, "transform_input": True}
+        heads = any(key.startswith(("aux1.", "AuxLogits.")) for key in weights)
+        extra |= {"init_weights": False, "transform_input": True, "aux_logits": heads}
     network: nn.Module = torchvision.models.get_model(model, weights=None, **extra)
     return network
 

@@ -70,7 +70,6 @@ class Recipe:
 
     Attributes:
         network: the network to fool.
-        weights: SHA-256 of its weights.
         norm: the ball.
         attack: with its settings bound.
         settings: of the attack, for records.
@@ -81,7 +80,6 @@ class Recipe:
     """
 
     network: TargetNetwork
-    weights: str
     norm: LpNorm
     attack: Attack
     settings: dict[str, object]
@@ -94,7 +92,7 @@ class Recipe:
         """The recipe as JSON; its digest is the bank's identity."""
         return {
             "network": self.network.name,
-            "weights": self.weights,
+            "weights": self.network.digest,
             "p": _norm_name(self.norm),
             "eps": self.norm.eps,
             "size": self.craft.size,
@@ -136,7 +134,8 @@ def fill_bank(root: Path, recipe: Recipe, train: int, test: int) -> Bank:
         for number, name in enumerate(names, start=1):
             path = folder / f"{name}.safetensors"
             if not path.exists():
-                rho, record = _craft_within_bounds(recipe, name, rhos, description)
+                others = [load_perturbation(file)[0] for file in folder.glob("*.safetensors")]
+                rho, record = _craft_within_bounds(recipe, name, others, description)
                 save_perturbation(path, rho, record)
                 log.info(
                     "%d/%d %s: fooling ratio %.3f on crafting images, %s on unseen ones, %.1f s",
@@ -228,7 +227,7 @@ def _craft_within_bounds(
             unseen = recipe.unseen
             record = Record(
                 network=recipe.network.name,
-                weights=recipe.weights,
+                weights=recipe.network.digest,
                 p=_norm_name(recipe.norm),
                 eps=recipe.norm.eps,
                 size=recipe.craft.size,

@@ -29,7 +29,7 @@ class Record:
         seconds: crafting took.
         fooling_ratio: share of the crafting images that it fools, 0-1.
         fooling_ratio_unseen: the same on images it was not crafted on; None without any.
-        cosine: largest absolute cosine to the perturbations that came before it.
+        cosine: largest absolute cosine to the perturbations that were there before it.
         l2: l_2 norm, pixel units.
         linf: l_inf norm, pixel units.
         version: of this package.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from uap_lightning.errors import UapError
+from uap_lightning.norms import LpNorm
 
 
 @dataclass
@@ -20,19 +21,21 @@ class PerturbationSampler:
         share: probability that an image is perturbed; the paper's is 0.5.
         vary: draw a random relative of each perturbation (:func:`varied`); a rectifier that has
             only a few to learn from then learns what they have in common.
+        norm: the ball; relatives are projected onto it.
         seed: of the draws.
     """
 
     perturbations: Tensor
     share: float
     vary: bool
+    norm: LpNorm
     seed: int
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise UapError(
-                f"rectifier.perturbed_share is {self.share}: expected a probability above 0 and "
-                "at most 1, such as the paper's 0.5."
+                f"perturbed_share is {self.share}: expected a probability above 0 and at most 1, "
+                "such as the paper's 0.5."
             )
 
     def __call__(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -53,18 +56,19 @@ class PerturbationSampler:
         if self.vary:
             others = torch.randint(len(self.perturbations), (len(images),), generator=generator)
             mixed = zip(rho, self.perturbations[others.to(images.device)], strict=True)
-            rho = torch.stack([varied(one, other, generator) for one, other in mixed])
+            relatives = [varied(one, other, generator) for one, other in mixed]
+            rho = self.norm.project(torch.stack(relatives))
         coin = coin.to(images.device)
         perturbed = (images + rho).clamp(0, 255)
         return torch.where(coin[:, None, None, None], perturbed, images), coin
 
 
 def varied(rho: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
-    """A random relative of a perturbation: 3 x H x W, no larger than the two it is made of.
+    """A random relative of a perturbation: 3 x H x W.
 
     Flips, transposition, a roll, negation and an order of the channels, each at random; at times
-    a mixture with another perturbation so treated, clamped to the larger one's l_inf norm; at
-    times half as strong at least.
+    a mixture with another perturbation so treated, which may be larger than either; at times
+    weakened, to half its strength at least.
 
     Args:
         rho: 3 x H x W; square.
@@ -74,9 +78,7 @@ def varied(rho: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
     relative = _moved(rho, generator)
     mix, weaken, a, b, strength = torch.rand(5, generator=generator).tolist()
     if mix < 0.3:
-        bound = float(torch.maximum(rho.abs().max(), other.abs().max()))
-        sum_of_both = (0.4 + 0.6 * a) * relative + (0.4 + 0.6 * b) * _moved(other, generator)
-        relative = sum_of_both.clamp(-bound, bound)
+        relative = (0.4 + 0.6 * a) * relative + (0.4 + 0.6 * b) * _moved(other, generator)
     return relative * (0.5 + 0.5 * strength) if weaken < 0.3 else relative
 
 

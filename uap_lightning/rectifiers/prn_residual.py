@@ -4,7 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Pixel units that the last convolution's output is counted in: larger ones overshoot at first.
 GAIN = 4.0
+IMAGE_SPREAD = 64.0
+# The high-pass part is scaled by about its spread under a perturbation of 10, and its edges cut.
+HIGH_PASS_SPREAD = 12.0
+HIGH_PASS_LIMIT = 4.0
 
 
 class Block(nn.Module):
@@ -33,27 +38,20 @@ class ResidualPRN(nn.Module):
 
     Args:
         width: feature maps at half resolution.
-        blocks: residual blocks at each scale.
-        coarse: whether there is a second scale.
+        blocks: residual blocks at the second scale; half as many stand before it and after it.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 2, coarse: bool = True) -> None:
+    def __init__(self, width: int = 32, blocks: int = 2) -> None:
         super().__init__()
         self.head = nn.Conv2d(24, width, 3, padding=1)
-        self.before = nn.Sequential(
-            *(Block(width) for _ in range(blocks // 2 if coarse else blocks))
+        self.before = nn.Sequential(*(Block(width) for _ in range(blocks // 2)))
+        self.coarse = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 2, stride=2),
+            *(Block(2 * width) for _ in range(blocks)),
+            nn.Conv2d(2 * width, 4 * width, 1),
+            nn.PixelShuffle(2),
         )
-        self.coarse = (
-            nn.Sequential(
-                nn.Conv2d(width, 2 * width, 2, stride=2),
-                *(Block(2 * width) for _ in range(blocks)),
-                nn.Conv2d(2 * width, 4 * width, 1),
-                nn.PixelShuffle(2),
-            )
-            if coarse
-            else None
-        )
-        self.after = nn.Sequential(*(Block(width) for _ in range(blocks // 2 if coarse else 0)))
+        self.after = nn.Sequential(*(Block(width) for _ in range(blocks // 2)))
         self.tail = nn.Conv2d(width, 12, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
@@ -64,10 +62,10 @@ class ResidualPRN(nn.Module):
         height, width = images.shape[-2:]
         padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
         mean = functional.avg_pool2d(functional.pad(padded, (3, 3, 3, 3), mode="reflect"), 7, 1)
-        both = torch.cat([(padded - 127.5) / 64, ((padded - mean) / 12).clamp(-4, 4)], 1)
+        high = ((padded - mean) / HIGH_PASS_SPREAD).clamp(-HIGH_PASS_LIMIT, HIGH_PASS_LIMIT)
+        both = torch.cat([(padded - 127.5) / IMAGE_SPREAD, high], 1)
         blocks = functional.pixel_unshuffle(both, 2).contiguous(memory_format=torch.channels_last)
         maps = self.before(self.head(blocks))
-        if self.coarse is not None:
-            maps = maps + self.coarse(maps)
-        correction = functional.pixel_shuffle(self.tail(self.after(maps)), 2)
+        maps = self.after(maps + self.coarse(maps))
+        correction = functional.pixel_shuffle(self.tail(maps), 2)
         return (images + GAIN * correction[..., :height, :width]).clamp(0, 255)
