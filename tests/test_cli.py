@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import QUICK_TRAIN, command, environment, run
 
@@ -24,61 +25,78 @@ def rows(folder):
     return content["rows"]
 
 
-def kill_when(folder, condition, *overrides):
-    """Start training, SIGKILL it as soon as ``condition`` holds, and return its exit status."""
+def stop_when(folder, condition, stop, *overrides):
+    """Start training, send it a signal as soon as ``condition`` holds, wait for its end."""
     process = subprocess.Popen(
         command("train", *overrides),
         cwd=folder,
         env=environment(),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 240
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    return process.wait()
+    process.send_signal(stop)
+    return process, process.communicate(timeout=60)[1]
 
 
-def test_a_run_killed_in_crafting_and_in_training_ends_with_the_same_numbers(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir()
-    killed.mkdir()
-    overrides = (*RUN, "rectifier.steps=400")
+    stopped.mkdir()
+    overrides = (*RUN, "rectifier.steps=600", "callbacks.checkpoint.every_n_train_steps=100")
     done = run("train", *overrides, cwd=whole)
     assert done.returncode == 0, done.stderr
     assert "Defense rate" in done.stdout
 
+    # killed in crafting
     def one_crafted():
-        return any(killed.glob("banks/*/train-0000.safetensors"))
+        return any(stopped.glob("banks/*/train-0000.safetensors"))
 
-    last = killed / "outputs" / "run" / "checkpoints" / "last.ckpt"
-    assert kill_when(killed, one_crafted, *overrides) == -signal.SIGKILL
-    crafted = {p.name: p.stat().st_mtime_ns for p in killed.glob("banks/*/*.safetensors")}
+    process, _ = stop_when(stopped, one_crafted, signal.SIGKILL, *overrides)
+    assert process.returncode == -signal.SIGKILL
+    crafted = {p.name: p.stat().st_mtime_ns for p in stopped.glob("banks/*/*.safetensors")}
     assert 1 <= len(crafted) < 3
-    assert kill_when(killed, last.exists, *overrides) == -signal.SIGKILL
-    assert not (killed / "outputs" / "run" / "defense").exists()
-    done = run("train", *overrides, cwd=killed)
+
+    # killed in training, then interrupted there
+    last = stopped / "outputs" / "run" / "checkpoints" / "last.ckpt"
+    process, _ = stop_when(stopped, last.exists, signal.SIGKILL, *overrides)
+    assert process.returncode == -signal.SIGKILL
+    killed_at = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < killed_at < 600
+    stamp = last.stat().st_mtime_ns
+
+    def another_checkpoint():
+        return last.exists() and last.stat().st_mtime_ns != stamp
+
+    process, said = stop_when(stopped, another_checkpoint, signal.SIGINT, *overrides)
+    assert process.returncode == 130, said
+    assert "interrupted: the same command goes on from here" in said
+    assert killed_at < torch.load(last, weights_only=True)["global_step"] < 600
+
+    # killed after the last step: the detector is fitted and the test run again
+    done = run("train", *overrides, cwd=stopped)
     assert done.returncode == 0, done.stderr
     assert "Going on from" in done.stdout + done.stderr
-    for path in killed.glob("banks/*/*.safetensors"):
-        assert crafted.get(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
-    assert rows(killed) == rows(whole)
-
-    # killed after the last step of training: the detector is fitted and the test run again
-    results = killed / "outputs" / "run" / "results.json"
+    results = stopped / "outputs" / "run" / "results.json"
     content = json.loads(results.read_text())
     results.write_text(json.dumps({**content, "status": "running", "rows": []}))
-    shutil.rmtree(killed / "outputs" / "run" / "defense")
-    assert run("train", *overrides, cwd=killed).returncode == 0
-    assert rows(killed) == rows(whole)
+    shutil.rmtree(stopped / "outputs" / "run" / "defense")
+    assert run("train", *overrides, cwd=stopped).returncode == 0
+
+    for path in stopped.glob("banks/*/*.safetensors"):
+        assert crafted.get(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
     for name in ("rectifier", "detector"):
         file = Path("outputs") / "run" / "defense" / f"{name}.safetensors"
-        assert (killed / file).read_bytes() == (whole / file).read_bytes()
+        assert (stopped / file).read_bytes() == (whole / file).read_bytes()
+    assert rows(stopped) == rows(whole)
 
 
 def test_two_processes_fill_one_bank_without_loss_or_repetition(tmp_path):
-    overrides = [o for o in RUN if not o.startswith(("rectifier", "detector", "callbacks", "name"))]
+    kept = ("rectifier", "detector", "callbacks", "name")
+    overrides = [o for o in RUN if not o.startswith(kept)]
     processes = [
         subprocess.Popen(
             command("craft", *overrides, f"name=run{i}"),
@@ -99,7 +117,7 @@ def test_two_processes_fill_one_bank_without_loss_or_repetition(tmp_path):
     )
     assert sum("Crafting 3 of 3" in text for text in said) == 1
     digests = {
-        json.loads((tmp_path / "outputs" / f"run{i}" / "results.json").read_text())["digests"][
+        json.loads((tmp_path / "outputs" / "craft" / f"run{i}" / "results.json").read_text())["digests"][
             "bank"
         ]
         for i in range(2)
