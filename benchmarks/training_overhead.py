@@ -22,9 +22,10 @@ from uap_lightning.callbacks import FitDetector
 from uap_lightning.config import build, find_conf, register_schemas
 from uap_lightning.craft import ball_of, load_data_and_network
 from uap_lightning.data import PhotographDataModule
+from uap_lightning.device import pick_device, pick_precision
+from uap_lightning.module import charbonnier
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.run import pick_device, pick_precision
 from uap_lightning.train import build_module, build_trainer
 
 
@@ -81,10 +82,9 @@ def by_hand(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork)
             images = batch["image"].to(device).float()
             perturbed, _ = data.perturb(images, step) if data.perturb else (images, None)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                error = (rectifier(perturbed) - images) / 10
-                loss = error.square().mean()
+                loss = charbonnier(rectifier(perturbed), images)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(rectifier.parameters(), cfg.rectifier.gradient_clip)
             optimizer.step()
             schedule.step()

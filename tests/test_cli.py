@@ -117,9 +117,9 @@ def test_two_processes_fill_one_bank_without_loss_or_repetition(tmp_path):
     )
     assert sum("Crafting 3 of 3" in text for text in said) == 1
     digests = {
-        json.loads((tmp_path / "outputs" / "craft" / f"run{i}" / "results.json").read_text())["digests"][
-            "bank"
-        ]
+        json.loads((tmp_path / "outputs" / "craft" / f"run{i}" / "results.json").read_text())[
+            "digests"
+        ]["bank"]
         for i in range(2)
     }
     assert len(digests) == 1

@@ -6,7 +6,8 @@ import pytest
 from hydra.errors import HydraException
 
 from tests.conftest import composed
-from uap_lightning.config import check, find_conf
+from uap_lightning.check import check
+from uap_lightning.config import find_conf
 from uap_lightning.errors import UapError
 
 CONF = Path(find_conf())

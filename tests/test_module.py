@@ -56,7 +56,7 @@ def test_the_loss_is_equation_2_plus_reconstruction(network, images, monkeypatch
     expected = 0.0
     for row, label in zip(logits, batch["prediction"], strict=True):
         expected += 2.0 * (math.log(sum(math.exp(v) for v in row)) - float(row[label])) / 6
-    expected += 0.5 * (8 / 10) ** 2
+    expected += 0.5 * math.sqrt((8 / 10) ** 2 + 0.01)
     assert float(module.training_step(batch, 0)) == pytest.approx(expected, rel=1e-4)
 
 
@@ -83,7 +83,7 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
     module.training_step = recorded
     fit(cfg, trainer, module, data, bank, None)
     assert len(losses) == 60
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
 

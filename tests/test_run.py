@@ -14,9 +14,10 @@ from uap_lightning import craft as craft_entry
 from uap_lightning import evaluate as evaluate_entry
 from uap_lightning import report as report_entry
 from uap_lightning import train as train_entry
+from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
 from uap_lightning.results import git_commit, library_versions, read_results
-from uap_lightning.run import pick_device, pick_precision, running
+from uap_lightning.run import running
 from uap_lightning.storage import locked
 
 

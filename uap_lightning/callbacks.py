@@ -89,7 +89,8 @@ class FitDetector(Callback):
         module = cast(RectifierModule, pl_module)
         data = cast(PhotographDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         training = cast(PerturbationSampler, data.perturb)
-        sampler = replace(training, share=self.perturbed_share, seed=self.seed + 1)
+        # Relatives may be weakened, which would draw the boundary towards clean images.
+        sampler = replace(training, share=self.perturbed_share, vary=False, seed=self.seed + 1)
         module.rectifier.eval()
         fit_detector(
             cast(Detector, module.detector),

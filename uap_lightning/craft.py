@@ -9,11 +9,13 @@ from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.config import build
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.data.crops import CropDataset
+from uap_lightning.device import pick_device
 from uap_lightning.errors import UapError
+from uap_lightning.launch import launch
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm, ball
 from uap_lightning.perturbations.bank import Bank, Bounds, Recipe, fill_bank, open_bank
-from uap_lightning.run import launch, pick_device, running
+from uap_lightning.run import running
 from uap_lightning.storage import digest_of, read_tensors, write_tensors
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ from omegaconf import DictConfig
 from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.defense import Defense, load_defense
 from uap_lightning.errors import UapError
+from uap_lightning.launch import launch
 from uap_lightning.module import RectifierModule
 from uap_lightning.report import show
-from uap_lightning.run import launch, running
+from uap_lightning.run import running
 from uap_lightning.train import Condition, build_trainer, test
 
 

@@ -17,6 +17,7 @@ from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 
 RECONSTRUCTION_SCALE = 10.0
+SMOOTHING = 0.01
 _OURS = ("rectifier.", "detector.")
 
 
@@ -24,8 +25,9 @@ class RectifierModule(LightningModule):
     """Trains a rectifier so that the frozen network sees through the perturbation.
 
     The loss is ``cross_entropy`` times equation 2 of the paper (cross-entropy of the joint
-    network to the network's own prediction on the clean image) plus ``reconstruction`` times
-    mean(((R(I_rho) - I) / 10)^2), which the paper does not have and small collections need.
+    network to the network's own prediction on the clean image) plus ``reconstruction`` times the
+    Charbonnier loss mean(sqrt(e^2 + 0.01)) of e = (R(I_rho) - I) / 10, which the paper does not
+    have and small collections need.
 
     The network's weights are not part of the checkpoint.
 
@@ -72,8 +74,7 @@ class RectifierModule(LightningModule):
         rectified = self.rectifier(batch["input"])
         loss: Tensor = rectified.new_zeros(())
         if self.reconstruction:
-            error = (rectified - batch["image"]) / RECONSTRUCTION_SCALE
-            loss = loss + self.reconstruction * error.square().mean()
+            loss = loss + self.reconstruction * charbonnier(rectified, batch["image"])
         if self.cross_entropy:
             logits = self.network(rectified)
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, batch["prediction"])
@@ -134,6 +135,12 @@ class RectifierModule(LightningModule):
                 f"the checkpoint does not fit this rectifier ({differing[0]} differs): resume "
                 "with the settings it was trained with, or start anew with overwrite=true."
             )
+
+
+def charbonnier(rectified: Tensor, clean: Tensor) -> Tensor:
+    """Mean of sqrt(e^2 + 0.01) for e = (rectified - clean) / 10, both in pixel units."""
+    error = (rectified - clean) / RECONSTRUCTION_SCALE
+    return (error.square() + SMOOTHING).sqrt().mean()
 
 
 def read_condition(path: str) -> dict[str, object]:

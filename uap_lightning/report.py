@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from uap_lightning.config import check
+from uap_lightning.check import check
 from uap_lightning.errors import UapError
+from uap_lightning.launch import launch
 from uap_lightning.results import FILE, read_results
-from uap_lightning.run import launch
 from uap_lightning.storage import write_atomically
 
 # Row title, key in a result row: the paper's four metrics with their floor, and what explains them.

@@ -18,7 +18,9 @@ from uap_lightning.config import build
 from uap_lightning.craft import ball_of, find_bank, load_data_and_network
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.defense import save_defense
+from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
+from uap_lightning.launch import launch
 from uap_lightning.module import RectifierModule, read_condition
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank
@@ -26,7 +28,7 @@ from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.protocols import draw_test
 from uap_lightning.report import show
-from uap_lightning.run import Run, launch, pick_device, pick_precision, running
+from uap_lightning.run import Run, running
 from uap_lightning.storage import digest_of_file
 
 log = logging.getLogger(__name__)

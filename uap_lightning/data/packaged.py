@@ -40,7 +40,9 @@ def packaged_photographs(exclude: Sequence[str] = ()) -> Split:
     """Twenty ImageNet photographs with labels and eighteen others without.
 
     foolbox numbers its twenty: the last ten are the test photographs, the first ten and the
-    unlabelled ones train. The split is fixed, so that figures can be compared.
+    unlabelled ones train. The split is fixed, so that figures can be compared, and was chosen by
+    the bare EfficientNet-Lite0's accuracy on clean crops: an accuracy relative to the clean one
+    says little where the network is wrong to begin with.
 
     Args:
         exclude: file names to leave out of the training photographs.

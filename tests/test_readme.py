@@ -1,0 +1,29 @@
+"""The README's Python example runs as it is printed."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from tests.conftest import QUICK_TRAIN, composed
+from uap_lightning import train as train_entry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_python_example_runs():
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    for size in ("32", "128"):
+        example = example.replace(f"{size}, {size}), dtype", "32, 32), dtype")
+    train_entry.train(composed("train", *QUICK_TRAIN, output=Path("outputs/quickstart")))
+    names: dict[str, object] = {}
+    exec(example, names)  # the text of our own README
+    assert names["seen"].logits.shape == (1, 1000)
+    assert torch.equal(names["seen"].perturbed, names["seen"].score > 0)
+
+
+def test_the_readme_is_short_and_its_files_exist():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 250
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        assert (ROOT / link).is_file(), link

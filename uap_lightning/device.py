@@ -1,0 +1,34 @@
+"""Where a job computes, and in which precision."""
+
+import torch
+
+from uap_lightning.errors import UapError
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device that a Trainer with this accelerator would use.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``cuda``.
+
+    Raises:
+        UapError: a GPU is asked for and there is none.
+    """
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator == "auto":
+        return torch.device("cpu")
+    raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Lightning's precision; ``auto`` is bf16-mixed where ``device`` computes it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return "bf16-mixed" if native else "32-true"
