@@ -56,7 +56,7 @@ def main() -> None:
     files = arguments.files or unseen_photographs()
     pixels = [read_pixels(file, config.data.resize, config.data.crop) for file in files]
     crops = [
-        functional.center_crop(torch.from_numpy(image).permute(2, 0, 1), [config.data.crop])
+        functional.center_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), [config.data.crop])
         for image in pixels
     ]
     images = torch.stack(crops).float()
