@@ -34,6 +34,9 @@ class TensorImages:
 def _one_thread():
     """Small tensors on shared cores: more threads only wait for one another."""
     torch.set_num_threads(1)
+    yield
+    # A Trainer built outside of a job leaves its determinism behind.
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)
