@@ -40,8 +40,6 @@ def check(cfg: DictConfig) -> None:
         LpNorm(cfg.norm.p, cfg.norm.eps)
     for protocol in (cfg.get("protocol") or {}).values():
         Protocol(protocol.correct_only, protocol.perturbed_share)
-    if "protocol" in cfg and not cfg.protocol:
-        raise UapError("protocol is empty: choose protocol=a, protocol=b or protocol=[a,b].")
     if "seed" in cfg and not 0 <= cfg.seed < 2**32:
         raise UapError(f"seed is {cfg.seed}: expected a whole number from 0 to 4294967295.")
     if "bank" in cfg:

@@ -127,7 +127,8 @@ class PhotographDataModule(LightningDataModule):
         self.unseen = crops(others, self.craft_crops) if others else None
         self.test = crops(list(range(len(training), len(photographs))), self.test_crops)
         self.numbered_classes = split.numbered_classes
-        self.test_split = digest_of(sorted(photograph.path.name for photograph in split.test))
+        # Class folders may repeat file names, so the folder's name counts too.
+        self.test_split = digest_of(sorted(photograph.path.parts[-2:] for photograph in split.test))
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Crop]:
