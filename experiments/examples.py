@@ -19,6 +19,7 @@ from torchvision.transforms import functional
 
 from uap_lightning.config import build
 from uap_lightning.data.cache import read_pixels
+from uap_lightning.data.photographs import Photograph
 from uap_lightning.defense import Guard, load_defense
 from uap_lightning.norms import ball
 from uap_lightning.panel import class_names, draw_panel
@@ -54,7 +55,9 @@ def main() -> None:
         next(arguments.banks.glob(f"*-{identity}")), network.name, norm, config.data.crop
     )
     files = arguments.files or unseen_photographs()
-    pixels = [read_pixels(file, config.data.resize, config.data.crop) for file in files]
+    pixels = [
+        read_pixels(Photograph(file, None), config.data.resize, config.data.crop) for file in files
+    ]
     crops = [
         functional.center_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), [config.data.crop])
         for image in pixels

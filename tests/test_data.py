@@ -109,7 +109,7 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
     pixels = np.full((20, 24, 3), 90, dtype=np.uint8)
     path = tmp_path / "image.tif"
     Image.fromarray(pixels).convert(mode).save(path)
-    found = read_pixels(path, None, 8)
+    found = read_pixels(Photograph(path, None), None, 8)
     assert found.shape == (20, 24, 3)
     assert abs(int(found.mean()) - 90) < 5
 
@@ -119,7 +119,7 @@ def test_a_rotated_photograph_stands_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / "r.jpg", exif=exif)
-    assert read_pixels(tmp_path / "r.jpg", None, 8).shape == (30, 20, 3)
+    assert read_pixels(Photograph(tmp_path / "r.jpg", None), None, 8).shape == (30, 20, 3)
 
 
 def test_files_that_are_no_whole_images_are_named(tmp_path):
