@@ -50,6 +50,11 @@ def test_tensors_come_back_with_their_metadata(tmp_path):
     assert metadata == {"note": "é"}
 
 
+def test_a_module_without_tensors_is_written_and_read(tmp_path):
+    write_tensors(tmp_path / "t.safetensors", {}, {})
+    assert read_tensors(tmp_path / "t.safetensors") == ({}, {})
+
+
 def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "t.safetensors"
     write_tensors(path, {"a": torch.zeros(100)}, {})

@@ -75,6 +75,14 @@ def _check_bank(bank: DictConfig) -> None:
 
 
 def _check_training(rectifier: DictConfig) -> None:
+    if rectifier.optimizer is None:
+        if rectifier.epochs or rectifier.steps:
+            raise UapError(
+                f"rectifier.epochs is {rectifier.epochs} and rectifier.steps is {rectifier.steps}: "
+                f"expected 0 of both, because rectifier={rectifier.name} has no optimizer and is "
+                "not trained."
+            )
+        return
     if rectifier.batch_size < 1:
         raise UapError(f"rectifier.batch_size is {rectifier.batch_size}: expected at least 1.")
     if sorted([rectifier.epochs > 0, rectifier.steps > 0]) != [False, True]:

@@ -73,12 +73,12 @@ class LossConfig:
 
 @dataclass
 class RectifierConfig:
-    """A rectifier and how it is trained."""
+    """A rectifier and how it is trained; without an optimizer it is not."""
 
     name: str = MISSING
     model: dict[str, Any] = MISSING
     loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] | None = MISSING
     scheduler: dict[str, Any] | None = None
     batch_size: int = MISSING
     epochs: int = MISSING

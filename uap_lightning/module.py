@@ -37,7 +37,8 @@ class RectifierModule(LightningModule):
         detector: fitted after training.
         cross_entropy: weight of equation 2.
         reconstruction: weight of the reconstruction term.
-        optimizer: builds the optimizer from the rectifier's parameters.
+        optimizer: builds the optimizer from the rectifier's parameters; None for a rectifier
+            that is not trained.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
             rate. It is given ``total_steps`` if it takes that argument.
         condition: what this is trained on, as strings and numbers; part of the checkpoint.
@@ -96,9 +97,9 @@ class RectifierModule(LightningModule):
         return dict(vars(outcomes))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over the rectifier's parameters, and its schedule by step."""
+        """The optimizer over the rectifier's parameters, if any, and its schedule by step."""
         if self.optimizer is None:
-            raise UapError("this rectifier has no optimizer: it can be tested but not trained.")
+            return None
         optimizer = self.optimizer(self.rectifier.parameters())
         if self.scheduler is None:
             return optimizer

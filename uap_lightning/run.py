@@ -32,6 +32,8 @@ _EXPECTED_WARNINGS = (
     ".*module\\(s\\) in eval mode at the start of training.*",
     # A small collection has fewer batches than log_every_n_steps.
     ".*smaller than the logging interval.*",
+    # A rectifier without an optimizer is a filter: only its detector is fitted.
+    ".*`LightningModule.configure_optimizers` returned `None`.*",
     # Lightning's own use of torch, which it will mend.
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )

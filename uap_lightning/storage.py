@@ -87,7 +87,8 @@ def read_json(path: Path, expected: str) -> dict[str, object]:
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and their string metadata as one safetensors file, atomically."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors.torch.save(contiguous, metadata))
+    # An empty record without a tensor would be written as invalid JSON by safetensors.
+    write_atomically(path, safetensors.torch.save(contiguous, metadata or None))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

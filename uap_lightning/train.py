@@ -96,7 +96,7 @@ def build_module(cfg: DictConfig, network: TargetNetwork, condition: Condition) 
         build(cfg.detector.model),
         cross_entropy=cfg.rectifier.loss.cross_entropy,
         reconstruction=cfg.rectifier.loss.reconstruction,
-        optimizer=build(cfg.rectifier.optimizer),
+        optimizer=build(cfg.rectifier.optimizer) if cfg.rectifier.optimizer else None,
         scheduler=build(cfg.rectifier.scheduler) if cfg.rectifier.scheduler else None,
         condition=condition,
     )
@@ -144,13 +144,17 @@ def fit(
     bank: Bank,
     resume: str | None,
 ) -> None:
-    """Train the rectifier on P*; a callback fits the detector at the end."""
+    """Train the rectifier on P*; a callback fits the detector at the end.
+
+    A rectifier without an optimizer takes no step: only its detector is fitted.
+    """
     perturbations = extend(bank.train, ball_of(cfg), cfg.bank.extended, cfg.seed)
     data.perturb = PerturbationSampler(
         perturbations, cfg.rectifier.perturbed_share, cfg.rectifier.vary, ball_of(cfg), cfg.seed
     )
     data.train_batch_size = cfg.rectifier.batch_size
-    log.info("Training %s with %d perturbations", cfg.rectifier.name, len(perturbations))
+    work = "Training" if cfg.rectifier.optimizer else "Fitting the detector of"
+    log.info("%s %s with %d perturbations", work, cfg.rectifier.name, len(perturbations))
     with interruptible(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=resume)
 

@@ -1,6 +1,26 @@
 """Rectifiers: modules that map images (float N x 3 x H x W, 0-255) to rectified images."""
 
+from torch.nn import Identity
+
+from uap_lightning.rectifiers.baselines import (
+    JPEG,
+    BitDepth,
+    DCTCompression,
+    Gaussian,
+    Median,
+    TotalVariation,
+)
 from uap_lightning.rectifiers.prn import PRN
 from uap_lightning.rectifiers.prn_residual import ResidualPRN
 
-__all__ = ["PRN", "ResidualPRN"]
+__all__ = [
+    "JPEG",
+    "PRN",
+    "BitDepth",
+    "DCTCompression",
+    "Gaussian",
+    "Identity",
+    "Median",
+    "ResidualPRN",
+    "TotalVariation",
+]
