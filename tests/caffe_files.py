@@ -1,6 +1,5 @@
 """Writers of the files that Caffe's and MatConvNet's networks are published in."""
 
-
 import numpy as np
 import scipy.io
 
@@ -39,13 +38,16 @@ def write_caffemodel(path, layers, *, first_kind=False, double=False, shape=True
                 sides = (1,) * (4 - array.ndim) + array.shape
                 blob = b"".join(_number_field(n, side) for n, side in enumerate(sides, start=1))
             values = array.astype("<f8" if double else "<f4").tobytes()
-            blobs += _bytes_field(6 if first_kind else 7, blob + _bytes_field(8 if double else 5, values))
+            blobs += _bytes_field(
+                6 if first_kind else 7, blob + _bytes_field(8 if double else 5, values)
+            )
+        filters = arrays and np.ndim(arrays[0]) == 4
         if first_kind:
-            kind = 14 if arrays[0].ndim == 2 else 4  # INNER_PRODUCT, CONVOLUTION
-            layer = _bytes_field(4, name.encode()) + _number_field(5, kind) + blobs
+            kind = _number_field(5, 4 if filters else 14)  # CONVOLUTION, INNER_PRODUCT
+            layer = _bytes_field(4, name.encode()) + kind + blobs
         else:
-            kind = b"InnerProduct" if arrays[0].ndim == 2 else b"Convolution"
-            layer = _bytes_field(1, name.encode()) + _bytes_field(2, kind) + blobs
+            kind = _bytes_field(2, b"Convolution" if filters else b"InnerProduct")
+            layer = _bytes_field(1, name.encode()) + kind + blobs
         content += _bytes_field(2 if first_kind else 100, layer)
     path.write_bytes(content)
     return path
@@ -64,7 +66,9 @@ def matconvnet_arrays(layers, sides):
     return kept
 
 
-def write_simplenn(path, layers, norms, *, sides, older=False, mean=None, classes=None):
+def write_simplenn(
+    path, layers, norms, *, sides, older=False, compressed=False, mean=None, classes=None
+):
     """A SimpleNN ``.mat``; ``older``: before weights were in one cell and meta was a struct."""
     kept = []
     for name, (weight, bias) in matconvnet_arrays(layers, sides).items():
@@ -80,7 +84,7 @@ def write_simplenn(path, layers, norms, *, sides, older=False, mean=None, classe
     meta = {"normalization": {"averageImage": [] if mean is None else mean}}
     meta["classes"] = {"name": _cell(classes or [])}
     content = {"layers": _cell(kept)} | (meta if older else {"meta": meta})
-    scipy.io.savemat(path, content, oned_as="row", do_compression=not older)
+    scipy.io.savemat(path, content, oned_as="row", do_compression=compressed)
     return path
 
 
