@@ -163,7 +163,8 @@ class ReportConfig:
     """``python -m uap_lightning.report``."""
 
     results: str = MISSING
-    output: str | None = None
+    output: str = MISSING
+    paper: str | None = None
 
 
 def register_schemas() -> None:
