@@ -164,7 +164,8 @@ class ReportConfig:
     """``python -m uap_lightning.report``."""
 
     results: str = MISSING
-    output: str | None = None
+    output: str = MISSING
+    paper: str | None = None
 
 
 def evaluation_name(*, _root_: DictConfig) -> str:

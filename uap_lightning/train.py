@@ -176,6 +176,8 @@ def test(
         {
             "train_network": condition["train_network"],
             "train_norm": condition["train_norm"],
+            "rectifier": condition["rectifier"],
+            "detector": condition["detector"],
             "test_network": module.network.name,
             "perturbation_network": bank.records[-1].network,
             "test_norm": cfg.norm.name,

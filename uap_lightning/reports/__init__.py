@@ -1,0 +1,1 @@
+"""Reports: result rows as tables, charts and one page, rendered from ``results.json`` alone."""

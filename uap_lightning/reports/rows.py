@@ -1,0 +1,109 @@
+"""What a report is made of: the results below a folder, and their rows with what explains them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uap_lightning.errors import UapError
+from uap_lightning.results import FILE, read_results
+
+Row = dict[str, Any]
+
+_NORMS = {"l2": "ℓ2", "linf": "ℓ∞"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A ``results.json``.
+
+    Attributes:
+        name: its folder below the folder that was searched.
+        folder: where it lies.
+        content: what it holds.
+    """
+
+    name: str
+    folder: Path
+    content: dict[str, Any]
+
+
+def find_results(root: Path) -> list[Result]:
+    """Every result below a folder; one that cannot be read stands as a failed run.
+
+    Raises:
+        UapError: there is none, or ``root`` is itself a file that cannot be read.
+    """
+    if root.is_file():
+        return [Result(root.parent.resolve().name, root.parent, read_results(root))]
+    files = sorted(root.rglob(FILE))
+    if not files:
+        raise UapError(
+            f"results is {root}, which holds no {FILE}: give a run's folder or one above it; "
+            "python -m uap_lightning.train makes them."
+        )
+    found = []
+    for file in files:
+        name = file.parent.relative_to(root).as_posix()
+        name = root.resolve().name if name == "." else name
+        try:
+            content = read_results(file)
+        except UapError as error:
+            content = {"status": "failed", "reason": str(error), "rows": [], "config": {}}
+        found.append(Result(name, file.parent, content))
+    return found
+
+
+def collect(results: list[Result], published: list[Row]) -> list[Row]:
+    """All rows, each with what its run's config says of it and the paper's row beside it.
+
+    Added are ``run``, ``seed``, ``data``, ``attack``, ``eps`` (of the test norm), ``rectifier``,
+    ``detector``, and ``paper``: the published row of the same condition or None.
+    """
+    rows = []
+    for result in results:
+        config = result.content.get("config", {})
+        norm = config.get("norm", {})
+        for row in result.content["rows"]:
+            whole = {
+                "run": result.name,
+                "seed": result.content.get("seed"),
+                "eps": norm.get("eps"),
+                **{part: config.get(part, {}).get("name") for part in ("data", "attack")},
+                **{part: config.get(part, {}).get("name") for part in ("rectifier", "detector")},
+                **row,
+            }
+            rows.append({**whole, "paper": published_row(whole, published)})
+    return rows
+
+
+def published_row(row: Row, published: list[Row]) -> Row | None:
+    """The paper's row of the same networks, norms and protocol, for a PRN at the paper's radius."""
+    of_paper = str(row["rectifier"]).startswith("prn") and row["perturbation_network"] == row.get(
+        "test_network"
+    )
+    if not of_paper or row["eps"] != {"l2": 2000.0, "linf": 10.0}.get(row["test_norm"]):
+        return None
+    keys = ("train_network", "test_network", "train_norm", "test_norm", "protocol")
+    wanted = [str(row[key]).lower() for key in keys]
+    for candidate in published:
+        if [str(candidate.get(key)).lower() for key in keys] == wanted:
+            return candidate
+    return None
+
+
+def norm_label(norm: str) -> str:
+    """A norm as it is printed."""
+    return _NORMS.get(norm, norm)
+
+
+def defence_label(row: Row) -> str:
+    """Rectifier and detector."""
+    parts = [str(row[part]) for part in ("rectifier", "detector") if row.get(part)]
+    return " + ".join(parts) or "unnamed defence"
+
+
+def condition_label(row: Row) -> str:
+    """Networks and norms: trained on, tested on where that differs."""
+    trained = f"{row['train_network']} {norm_label(row['train_norm'])}"
+    tested = f"{row['test_network']} {norm_label(row['test_norm'])}"
+    return trained if trained == tested else f"{trained} → {tested}"
