@@ -15,7 +15,8 @@ from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm, ball
-from uap_lightning.perturbations.bank import Bank, Bounds, Recipe, fill_bank, open_bank
+from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
+from uap_lightning.perturbations.fill import Recipe, fill_bank
 from uap_lightning.run import running
 from uap_lightning.storage import digest_of, read_tensors, write_tensors
 
