@@ -8,12 +8,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from omegaconf import DictConfig, OmegaConf
+
+from uap_lightning.config import CraftConfig, EvaluateConfig, TrainConfig
 from uap_lightning.errors import UapError
 from uap_lightning.results import FILE, read_results
 
 PAPER = ("network=caffenet", "network=vggf", "network=googlenet_bvlc")
 NORMS = ("l2", "linf")
+SCHEMAS = {"craft": CraftConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
 # A few seconds a run: what the tests walk through.
 SMOKE = (
     "data=generated",
@@ -31,7 +36,7 @@ class Job:
     """A command of the package and the folder it writes to.
 
     Attributes:
-        verb: train or evaluate.
+        verb: craft, train or evaluate.
         overrides: of its config.
         folder: its output folder.
     """
@@ -69,6 +74,11 @@ class Plan:
     common: tuple[str, ...]
     training: tuple[str, ...]
     folder: Path
+
+    def craft(self, network: str, norm: str) -> Job:
+        """The crafting of a bank of perturbations of a network and a norm."""
+        overrides = (*self.common, *self.networks[network], f"norm={norm}")
+        return Job("craft", overrides, self.folder / f"craft-{network}-{norm}")
 
     def train(self, network: str, norm: str) -> Job:
         """The training of a defence for a network against a norm."""
@@ -108,7 +118,8 @@ def plan_of(arguments: argparse.Namespace, output: str) -> Plan:
     """The plan that the arguments describe."""
     folder = arguments.output or Path(output)
     if arguments.smoke:
-        return Plan({"tiny": ("network=tiny",)}, SMOKE, SMOKE_TRAINING, folder)
+        networks = {"tiny": ("network=tiny",), "twin": ("network=tiny", "network.name=twin")}
+        return Plan(networks, SMOKE, SMOKE_TRAINING, folder)
     chosen = [tuple(shlex.split(text)) for text in arguments.network or PAPER]
     labels = [network[0].partition("=")[2] for network in chosen]
     networks = dict(zip(labels, chosen, strict=True))
@@ -140,10 +151,21 @@ def require_results(jobs: Iterable[Job]) -> None:
     """Refuse to draw anything as long as a run has no result.
 
     Raises:
-        UapError: a result is missing or not ok; its command is named.
+        SystemExit: a result is missing or not ok; its command is named.
     """
     for job in jobs:
         path = job.folder / FILE
-        status = read_results(path)["status"] if path.is_file() else "missing"
+        try:
+            status = read_results(path)["status"] if path.is_file() else "missing"
+        except UapError as error:
+            raise SystemExit(f"error: {error}") from error
         if status != "ok":
-            raise UapError(f"{path} is {status}: expected a finished result; run {job}")
+            raise SystemExit(
+                f"error: {path} is {status}: expected a finished result; run {job} first."
+            )
+
+
+def settings_of(job: Job) -> DictConfig:
+    """The config of a finished job, with the types of its schema."""
+    config = cast(dict[str, object], read_results(job.folder / FILE)["config"])
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(SCHEMAS[job.verb]), config))
