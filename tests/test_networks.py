@@ -288,3 +288,13 @@ def test_a_network_that_is_no_classifier_is_told():
     network = TargetNetwork(nn.Identity(), "identity", [0.0] * 3, [1.0] * 3)
     with pytest.raises(UapError, match="expected N x K logits"):
         network.check_size(8)
+
+
+def test_the_digest_follows_the_input_contract():
+    def digest(mean=(1.0, 2.0, 3.0), std=(1.0, 1.0, 1.0), **order):
+        return TargetNetwork(nn.Identity(), "identity", mean, std, **order).digest
+
+    image = torch.tensor([1.0, 2.0, 3.0])[:, None, None].expand(3, 8, 8)
+    others = [digest(mean=(3.0, 2.0, 1.0)), digest(std=(2.0,) * 3), digest(bgr=True), digest(image)]
+    assert digest() == digest()
+    assert len({digest(), *others}) == 5

@@ -1,5 +1,6 @@
 """The target network: a frozen classifier that takes pixels."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Self
@@ -56,8 +57,14 @@ class TargetNetwork(nn.Module):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the weights, for records (hex)."""
-        return digest_of_weights(self.model)
+        """SHA-256 of the weights, the mean, the scale and the channel order, for records (hex).
+
+        The same weights behind another mean are another network: its predictions, and what was
+        crafted on it, are not to be mistaken for the first one's.
+        """
+        digest = hashlib.sha256(digest_of_weights(self).encode())
+        digest.update(b"bgr" if self.bgr else b"rgb")
+        return digest.hexdigest()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.
