@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import nn
 
 from uap_lightning.networks.release import Layout
-from uap_lightning.networks.released import released_network
+from uap_lightning.networks.released_network import released_network
 from uap_lightning.networks.target import TargetNetwork
 
 _LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uap_lightning.networks.release import Layout
-from uap_lightning.networks.released import released_network
+from uap_lightning.networks.released_network import released_network
 from uap_lightning.networks.target import TargetNetwork
 
 # Maps of the branches: 1x1; 3x3 and what reduces it; 5x5 and what reduces it; after pooling.
