@@ -15,7 +15,7 @@ from tests.conftest import composed
 from uap_lightning.check import check
 from uap_lightning.config import build
 from uap_lightning.errors import UapError
-from uap_lightning.networks import released
+from uap_lightning.networks import released_network
 from uap_lightning.networks.caffenet import caffenet
 from uap_lightning.networks.googlenet_bvlc import GoogLeNetBvlc, googlenet_bvlc
 from uap_lightning.networks.vggf import vggf
@@ -265,7 +265,7 @@ def test_converting_is_done_once_and_its_file_can_be_given(tmp_path, monkeypatch
     metadata = read_tensors(converted)[1]
     assert metadata["source_sha256"] == digest_of_file(path)
     assert metadata["source"] == "w.caffemodel"
-    monkeypatch.setitem(released._READERS, ".caffemodel", None)
+    monkeypatch.setitem(released_network._READERS, ".caffemodel", None)
     again = build(cfg.network)
     given = caffenet(str(converted), digest_of_file(converted))
     for other in (again, given):
