@@ -21,11 +21,14 @@ from uap_lightning.storage import digest_of, make_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
+# Part of every cache's key: a cache of another layout is not read as this one.
+LAYOUT = "3 x H x W"
+
 Pixels = NDArray[np.uint8]
 
 
 class ImageCache:
-    """Resized photographs, read as rows of one file.
+    """Resized photographs, read from one file.
 
     The file is read and not mapped into memory: a mapping would keep all of a large collection
     resident once every image has been seen.
@@ -54,17 +57,12 @@ class ImageCache:
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> Pixels:
-        """The pixels of one image: uint8, H x W x 3, RGB."""
-        return self.rows(number, 0, self.sizes[number][0])
-
-    def rows(self, number: int, top: int, count: int) -> Pixels:
-        """``count`` rows of one image from row ``top`` on: uint8, count x W x 3, RGB."""
-        width = self.sizes[number][1]
-        start = self._starts[number] + 3 * width * top
+        """The pixels of one image: uint8, 3 x H x W, RGB."""
+        height, width = self.sizes[number]
         pixels: Pixels = np.fromfile(
-            self._file, dtype=np.uint8, count=3 * width * count, offset=start
+            self._file, dtype=np.uint8, count=3 * height * width, offset=self._starts[number]
         )
-        return pixels.reshape(count, width, 3)
+        return pixels.reshape(3, height, width)
 
 
 def decode_once(
@@ -89,7 +87,7 @@ def decode_once(
     Raises:
         UapError: a file is missing, truncated, no image, or too small; the file is named.
     """
-    settings = [resize, smallest, square, skip_corrupt]
+    settings = [LAYOUT, resize, smallest, square, skip_corrupt]
     key = digest_of([settings, *([p.name, *_stamp(p.path)] for p in photographs)])[:20]
     folder = root / f"images-{key}"
     if (folder / "index.json").exists():
@@ -135,7 +133,8 @@ def _decode(
                     continue
                 sizes.append(list(pixels.shape[:2]))
                 digest.update(repr(pixels.shape).encode())
-                content = pixels.tobytes()
+                # Colour by colour, as tensors are: a crop is then copied by whole rows.
+                content = pixels.transpose(2, 0, 1).tobytes()
                 digest.update(content)
                 file.write(content)
     index = {"digest": digest.hexdigest(), "sizes": sizes, "skipped": skipped}
