@@ -128,7 +128,9 @@ def test_defences_stand_in_tables_of_their_own_and_repeated_runs_are_named():
     jpeg, prn = norm_tables(rows)
     assert jpeg.title == "tiny: jpeg + dct_svm on data=imagenet, seed 0"
     assert len(jpeg.columns()) == 1
-    assert prn.header[-1] == [("run-0", 1), ("run-2", 1)]
+    assert prn.header[-2:] == [[("sgd_uap", 2)], [("run-0", 1), ("run-2", 1)]]
+    _, rows = found(result(), result(attack="fast_feature_fool"), result("failed"))
+    assert norm_tables(rows)[0].header[-1] == [("fast_feature_fool", 1), ("sgd_uap", 1)]
 
 
 def test_the_cross_network_tables_have_the_tested_network_on_the_line():
@@ -162,6 +164,7 @@ def test_published_numbers_stand_beside_the_same_condition_only():
     for other in (
         other_radius,
         result(rows=[row], rectifier="jpeg"),
+        result(rows=[row], attack="fast_feature_fool"),
         result(rows=[{**row, "perturbation_network": "vgg_f"}]),
         result(rows=[{**row, "protocol": "b"}]),
     ):
