@@ -128,7 +128,7 @@ def test_defences_stand_in_tables_of_their_own_and_repeated_runs_are_named():
     jpeg, prn = norm_tables(rows)
     assert jpeg.title == "tiny: jpeg + dct_svm on data=imagenet, seed 0"
     assert len(jpeg.columns()) == 1
-    assert prn.header[-2:] == [[("sgd_uap", 2)], [("run-0", 1), ("run-2", 1)]]
+    assert prn.header[-2:] == [[("Prot-A", 2)], [("run-0", 1), ("run-2", 1)]]
     _, rows = found(result(), result(attack="fast_feature_fool"), result("failed"))
     assert norm_tables(rows)[0].header[-1] == [("fast_feature_fool", 1), ("sgd_uap", 1)]
 
@@ -187,16 +187,18 @@ def test_published_numbers_are_read_or_refused():
 def test_the_matrix_of_unseen_perturbations_is_there_where_they_are_of_several_kinds():
     known, unseen = result(), result(attack="fast_feature_fool")
     unseen["rows"][0] |= {"defense_rate": 61.5}
-    _, rows = found(known, unseen, result(rectifier="jpeg"))
+    others = [result(rectifier="jpeg", attack=attack) for attack in ("gd_uap", "sgd_uap")]
+    _, rows = found(known, unseen, *others, result(rectifier="median"))
     (matrix,) = unseen_matrices(rows)
-    assert matrix.columns == ["tiny ℓ∞ fast_feature_fool", "tiny ℓ∞ sgd_uap"]
-    lines = dict(matrix.lines)
-    assert [row and row["defense_rate"] for row in lines["tiny ℓ∞, prn + dct_svm"]] == [
-        61.5,
-        a_row()["defense_rate"],
-    ]
-    assert lines["tiny ℓ∞, jpeg + dct_svm"][0] is None
-    assert unseen_matrices(rows[:1]) == []
+    assert matrix.columns == ["tiny ℓ∞ fast_feature_fool", "tiny ℓ∞ gd_uap", "tiny ℓ∞ sgd_uap"]
+    rates = {name: [row and row["defense_rate"] for row in line] for name, line in matrix.lines}
+    rate = a_row()["defense_rate"]
+    assert rates == {
+        "tiny ℓ∞, jpeg + dct_svm": [None, rate, rate],
+        "tiny ℓ∞, prn + dct_svm": [61.5, None, rate],
+    }
+    # a defence that met one kind alone has no place in it
+    assert unseen_matrices([rows[0], rows[4]]) == []
 
 
 def test_bars_are_sorted_and_carry_interval_and_floor():
@@ -279,6 +281,8 @@ def test_the_command_writes_every_form_or_the_one_asked_for():
     for suffix in (".html", ".md", ".csv"):
         assert "no disk | left at 5%" in written[suffix]
         assert "is not valid JSON" in written[suffix]
+    the_report("output=broken.csv", "results=runs/c")
+    assert "is not valid JSON" in Path("broken.csv").read_text()
     the_report("output=one.md", "results=runs/a/results.json")
     assert f"{a_row()['defense_rate']:.1f} %" in Path("one.md").read_text()
     assert not Path("one.html").exists()

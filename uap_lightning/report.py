@@ -90,11 +90,11 @@ def _wide(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _long(results: Sequence[Mapping[str, Any]]) -> Table:
     """The metrics and their floor, a line for each row of the results."""
     table = Table(title=TITLE, title_justify="left")
-    table.add_column("Run")
+    table.add_column("Run", overflow="fold")
     table.add_column("Trained → tested", no_wrap=True)
     shown = [line for line in LINES if line[1] in (*METRICS, "undefended_rate")]
     for name, _ in shown:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for result in results:
         for row in result["rows"]:
             numbers = [cell(row, key).value for _, key in shown]

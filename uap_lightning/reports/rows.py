@@ -51,7 +51,8 @@ def find_results(root: Path) -> list[Result]:
         try:
             content = read_results(file)
         except UapError as error:
-            content = {"status": "failed", "reason": str(error), "rows": [], "config": {}}
+            known = {"rows": [], "seconds": {}, "config": {"name": name}}
+            content = {"status": "failed", "reason": str(error), **known}
         found.append(Result(name, file.parent, content))
     return found
 

@@ -95,10 +95,9 @@ def norm_tables(rows: Iterable[Row]) -> list[Table]:
         labels = [_labels(row) for row in columns]
         for key in ("attack", "run"):
             # What tells repeated columns apart stands below them.
-            if max(Counter(labels).values()) > 1:
-                labels = [
-                    (*above, str(row[key])) for above, row in zip(labels, columns, strict=True)
-                ]
+            below = [str(row[key]) for row in columns]
+            if max(Counter(labels).values()) > 1 and len(set(below)) > 1:
+                labels = [(*above, name) for above, name in zip(labels, below, strict=True)]
         lines = [(name, [cell(row, key) for row in columns]) for name, key in LINES]
         tables.append(Table(f"{group[0]}: {_defence_title(columns[0])}", _spans(labels), lines))
     return tables
