@@ -1,29 +1,22 @@
-"""Figures 1 and 4 of the paper: what becomes of chosen photographs, clean to rectified.
+"""Figures 1 and 4: photographs, clean, perturbed and rectified, with what the network says.
 
-The photographs are cropped in the centre and perturbed with the run's test perturbations:
-
-    python experiments/examples.py --run outputs/quickstart --output examples.png FILE [FILE ...]
-
-Without files it shows the two photographs of scikit-image that ``data=photos`` keeps unseen and
-that may be redistributed.
+Without files it takes the two photographs of scikit-image that ``data=photos`` leaves out of
+training; perturbations are the test ones of the run's bank. Any photographs given must be ones
+that the run was not trained on.
 """
 
-import argparse
 import importlib.util
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from omegaconf import OmegaConf
 from torchvision.transforms import functional
 
-from uap_lightning.config import build
+from experiments.runs import Job, carry_out, parser, plan_of, require_results, settings_of
+from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.data.cache import read_pixels
+from uap_lightning.data.photographs import Photograph
 from uap_lightning.defense import Guard, load_defense
-from uap_lightning.norms import ball
 from uap_lightning.panel import class_names, draw_panel
-from uap_lightning.perturbations.bank import open_bank
-from uap_lightning.results import read_results
 
 UNSEEN = ("chelsea.png", "coffee.png")
 
@@ -36,34 +29,44 @@ def unseen_photographs() -> list[Path]:
     return [Path(spec.origin).parent / "data" / name for name in UNSEEN]
 
 
-def main() -> None:
-    """Draw the panel of a finished run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("outputs/quickstart"))
-    parser.add_argument("--banks", type=Path, default=Path("banks"))
-    parser.add_argument("--output", type=Path, default=Path("examples.png"))
-    parser.add_argument("files", type=Path, nargs="*")
-    arguments = parser.parse_args()
-    results = read_results(arguments.run / "results.json")
-    config: Any = OmegaConf.create(cast(dict[str, Any], results["config"]))
-    network = build(config.network)
-    defense = load_defense(arguments.run / "defense")
-    norm = ball(config.norm.p, config.norm.eps, config.norm.reference_size, config.data.crop)
-    identity = str(defense.condition["bank"])[:12]
-    bank = open_bank(
-        next(arguments.banks.glob(f"*-{identity}")), network.name, norm, config.data.crop
-    )
-    files = arguments.files or unseen_photographs()
-    pixels = [read_pixels(file, config.data.resize, config.data.crop) for file in files]
+def draw(job: Job, files: list[Path], output: Path) -> None:
+    """Draw the panel of a finished training."""
+    cfg = settings_of(job)
+    data, network = load_data_and_network(cfg)
+    bank = find_bank(cfg, data, network)
+    photographs = [Photograph(file, None) for file in files]
+    pixels = [read_pixels(photograph, data.resize, 1) for photograph in photographs]
     crops = [
-        functional.center_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), [config.data.crop])
+        functional.center_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), [data.crop])
         for image in pixels
     ]
-    images = torch.stack(crops).float()
-    rho = bank.test[torch.arange(len(images)) % len(bank.test)]
-    guard = Guard(network, defense.rectifier, defense.detector)
-    names = class_names(network.check_size(config.data.crop))
-    draw_panel(guard, images, rho, names).save(arguments.output)
+    device = network.mean.device
+    images = torch.stack(crops).float().to(device)
+    rho = bank.test[torch.arange(len(images)) % len(bank.test)].to(device)
+    defense = load_defense(job.folder / "defense")
+    guard = Guard(network, defense.rectifier, defense.detector).to(device)
+    names = class_names(network.check_size(data.crop))
+    draw_panel(guard, images, rho, names).save(output)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train where no run is given, and draw its panel."""
+    options = parser(__doc__)
+    options.add_argument("--run", type=Path, help="a finished training; one is run without")
+    options.add_argument("--picture", type=Path, help="the PNG to write")
+    options.add_argument("--file", type=Path, action="append", help="a photograph to show")
+    chosen = options.parse_args(arguments)
+    plan = plan_of(chosen, "outputs/experiments")
+    if chosen.run is None:
+        jobs = [plan.train(network, "linf") for network in plan.networks]
+        if not carry_out(jobs, chosen):
+            return
+    else:
+        jobs = [Job("train", (), chosen.run)]
+    require_results(jobs)
+    for job in jobs:
+        path = chosen.picture or plan.folder / f"figure_4_{job.folder.name}.png"
+        draw(job, chosen.file or unseen_photographs(), path)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from tests.conftest import TensorImages
-from uap_lightning.attacks.deepfool import class_gradients, deepfool
+from uap_lightning.attacks.deepfool import boundaries, deepfool
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
+from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched, lengthened
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
 from uap_lightning.attacks.sgd_uap import sgd_uap
 from uap_lightning.errors import UapError
@@ -26,31 +27,44 @@ def linear(seed, classes=5, size=4):
 
 def test_deepfool_finds_the_nearest_boundary_of_a_linear_classifier():
     network = linear(0)
-    image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1)) * 255
+    images = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 255
     weight, bias = network.model[1].weight.double(), network.model[1].bias.double()
-    logits = weight @ image.flatten().double() + bias
-    first = int(logits.argmax())
-    distances = [
-        (logits[first] - logits[k]) / (weight[first] - weight[k]).norm()
-        for k in range(5)
-        if k != first
-    ]
-    found = deepfool(network, image, candidates=5)
-    assert int(network(image[None] + found.step)[0].argmax()) != first
-    assert found.iterations == 1
-    assert float(found.step.norm()) == pytest.approx(1.02 * float(min(distances)), rel=1e-3)
+    found = deepfool(network, images, candidates=5)
+    for image, step, iterations in zip(images, found.step, found.iterations, strict=True):
+        logits = weight @ image.flatten().double() + bias
+        first = int(logits.argmax())
+        distances = [
+            (logits[first] - logits[k]) / (weight[first] - weight[k]).norm()
+            for k in range(5)
+            if k != first
+        ]
+        assert int(network((image + step)[None])[0].argmax()) != first
+        assert int(iterations) == 1
+        assert float(step.norm()) == pytest.approx(1.02 * float(min(distances)), rel=1e-3)
 
 
-def test_class_gradients_are_those_of_one_class_at_a_time(network, images):
-    image = images.take([3])[0].float()
-    classes = torch.tensor([3, 0, 6])
-    logits, gradients = class_gradients(network, image, classes)
-    for k, gradient in zip(classes.tolist(), gradients, strict=True):
-        single = image[None].clone().requires_grad_()
-        out = network(single)
-        torch.testing.assert_close(out[0], logits, rtol=1e-4, atol=1e-5)
-        (expected,) = torch.autograd.grad(out[0, k], single)
-        torch.testing.assert_close(gradient, expected[0], rtol=1e-3, atol=1e-6)
+def test_deepfool_treats_each_image_of_a_batch_as_if_it_were_alone(network, images):
+    batch = images.take(range(6)).float()
+    together = deepfool(network, batch, candidates=8, max_iterations=4)
+    for i in range(6):
+        alone = deepfool(network, batch[i : i + 1], candidates=8, max_iterations=4)
+        assert int(alone.iterations) == int(together.iterations[i])
+        torch.testing.assert_close(together.step[i], alone.step[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_boundaries_are_differences_of_one_class_at_a_time(network, images, at_once):
+    points = images.take([3, 4]).float().requires_grad_()
+    classes = torch.tensor([[3, 0, 6], [1, 2, 7]])
+    differences, normals = boundaries(points, network(points), classes, at_once=at_once)
+    for i in range(2):
+        for k in (1, 2):
+            single = points[i : i + 1].detach().requires_grad_()
+            out = network(single)[0]
+            difference = out[classes[i, k]] - out[classes[i, 0]]
+            (expected,) = torch.autograd.grad(difference, single)
+            assert float(differences[i, k - 1]) == pytest.approx(difference.item(), abs=1e-4)
+            torch.testing.assert_close(normals[i, k - 1], expected[0], rtol=1e-3, atol=1e-6)
 
 
 def plain_loop(network, images, norm, seed, goal, max_passes, max_iterations):
@@ -76,7 +90,7 @@ def plain_loop(network, images, norm, seed, goal, max_passes, max_iterations):
                 best = None
                 for k in range(1, len(order)):
                     w = grads[k] - grads[0]
-                    f = float(logits[order[k]] - logits[order[0]])
+                    f = (logits[order[k]] - logits[order[0]]).item()
                     distance = abs(f) / float(w.norm())
                     if best is None or distance < best[0]:
                         best = (distance, w / w.norm())
@@ -103,6 +117,26 @@ def test_deepfool_uap_equals_the_plain_loop(network, images, labels, norm):
     expected = plain_loop(network, few, norm, 3, *settings.values())
     assert float((crafted.rho - expected).abs().max()) < 1e-2
     assert float(norm.size(crafted.rho)) <= norm.eps * (1 + 1e-5)
+
+
+def test_a_step_is_doubled_while_no_fewer_images_are_fooled(network, images, labels, linf):
+    batch, said = images.images[:16].float(), labels[:16]
+    rho = torch.zeros(3, 32, 32)
+    step = deepfool(network, batch, candidates=8, max_iterations=2).step.mean(0)
+    found = lengthened(network, batch, said, rho, step, linf)
+    lengths = [linf.project(2**k * step) for k in range(10)]
+    fooled = [int((network.predict(batch + length) != said).sum()) for length in lengths]
+    stop = next(k for k in range(10) if k == 9 or fooled[k] == 16 or fooled[k + 1] < fooled[k])
+    assert stop > 0
+    assert torch.equal(found, lengths[stop])
+
+
+def test_batches_of_many_fool_as_much_within_the_ball(network, images, labels, linf):
+    exact = deepfool_uap(network, images, labels, linf, 0, max_passes=2)
+    many = deepfool_uap_batched(network, images, labels, linf, 0, max_passes=2, batch_size=16)
+    assert float(linf.size(many.rho)) <= linf.eps * (1 + 1e-5)
+    fooled = fooling_ratio(network, images, labels, many.rho)
+    assert fooled >= min(0.8, fooling_ratio(network, images, labels, exact.rho) - 0.05)
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=["linf", "l2"])
@@ -147,16 +181,25 @@ class Broken(nn.Module):
 def test_a_gradient_that_is_not_finite_is_named(images, linf):
     network = TargetNetwork(Broken(), "broken", [0.0] * 3, [1.0] * 3)
     labels = torch.zeros(len(images), dtype=torch.long)
-    with pytest.raises(UapError, match="not finite on the network broken"):
+    with pytest.raises(UapError, match=r"step 1 \(images \d+, \d+\) is not finite on the network"):
         sgd_uap(network, images, labels, linf, 0, steps=1, batch_size=2)
-    with pytest.raises(UapError, match="not finite on the network broken"):
-        deepfool_uap(
-            network, images, clean_predictions(network, images), linf, 0, max_passes=1, candidates=3
-        )
+    first = int(torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[0])
+    labels = clean_predictions(network, images)
+    said = f"image {first} are not finite at linearisation 1 of DeepFool on the network broken"
+    for attack in (deepfool_uap, deepfool_uap_batched):
+        with pytest.raises(UapError, match=said):
+            attack(network, images, labels, linf, 0, max_passes=1, candidates=3)
 
 
 def test_deepfool_uap_refuses_settings_out_of_range(network, images, labels, linf):
-    for settings in ({"goal": 1.5}, {"max_passes": 0}, {"candidates": 1}, {"batch_size": 0}):
+    for settings in (
+        {"goal": 1.5},
+        {"max_passes": 0},
+        {"candidates": 1},
+        {"batch_size": 0},
+        {"overshoot": -0.1},
+        {"max_iterations": 1},
+    ):
         with pytest.raises(UapError, match="attack has goal"):
             deepfool_uap(network, images, labels, linf, 0, **settings)
 

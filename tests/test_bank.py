@@ -11,13 +11,8 @@ from uap_lightning.attacks.universal import Universal
 from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.errors import UapError
 from uap_lightning.norms import LpNorm
-from uap_lightning.perturbations.bank import (
-    Bounds,
-    Recipe,
-    fill_bank,
-    largest_cosine,
-    open_bank,
-)
+from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
+from uap_lightning.perturbations.fill import Recipe, fill_bank
 from uap_lightning.perturbations.record import load_perturbation
 
 
@@ -107,7 +102,7 @@ def test_bounds_that_cannot_be_met_are_told(tmp_path, recipe):
     strict = dataclasses.replace(recipe, bounds=Bounds(1.0, 0.15, 2))
     with pytest.raises(UapError, match=r"min_fooling_ratio 1\.0.* in 2 attempts \(fooling ratio"):
         fill_bank(tmp_path, strict, 1, 1)
-    assert not list(tmp_path.rglob("train-*"))
+    assert not list(tmp_path.rglob("*.safetensors"))
     diverse = dataclasses.replace(recipe, bounds=Bounds(0.0, 0.0, 2))
     with pytest.raises(UapError, match="cosine"):
         fill_bank(tmp_path, diverse, 2, 1)

@@ -19,6 +19,7 @@ NEEDED = {
     ("network", "timm"): ["network.model=resnet18"],
     ("network", "torchvision"): ["network.model=resnet18"],
     ("data", "folder"): ["data.root=images"],
+    ("data", "imagenet_sample"): ["data.root=images"],
 }
 LISTS = {"protocol", "logger", "callbacks"}
 

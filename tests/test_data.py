@@ -32,6 +32,11 @@ def write_images(folder, count=4, size=(40, 30), mode="RGB"):
     return folder
 
 
+@pytest.fixture(scope="module")
+def forty_images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("forty"), 40, (24, 20))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 200), st.floats(0.05, 0.9), st.integers(0, 1000), st.integers(0, 200))
 def test_a_split_is_disjoint_and_tests_labelled_photographs(count, share, seed, labelled):
@@ -73,15 +78,34 @@ def test_crops_lie_inside_and_begin_with_centre_and_corners(size, more_y, more_x
         assert ours == {tuple(crop[0, 0].tolist()) for crop in five[:4]}
 
 
-def test_two_crops_of_one_photograph_are_on_one_side(tmp_path):
-    data = build(composed("train", "network=tiny", "data=generated").data)
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    crops=st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    craft_share=st.floats(0.05, 1),
+    test_share=st.floats(0.05, 0.9),
+)
+def test_two_crops_of_one_photograph_are_on_one_side(
+    forty_images, seed, crops, craft_share, test_share
+):
+    counts = zip(("train_crops", "craft_crops", "test_crops"), crops, strict=True)
+    cfg = composed("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
+    cfg.data.update(dict(counts), resize=20, craft_share=craft_share, seed=seed)
+    cfg.data.source.update(seed=seed, test_share=test_share)
+    data = build(cfg.data)
     data.setup()
+    names = {use: data.split_lists[use] for use in ("train", "craft", "test")}
+    assert not set(names["train"]) & set(names["test"])
+    assert set(names["craft"]) <= set(names["train"])
+    assert sorted(names["train"] + names["test"]) == sorted(map(str, forty_images.iterdir()))
     train, test = set(data.train.photograph.tolist()), set(data.test.photograph.tolist())
     assert not train & test
-    assert set(data.craft.photograph.tolist()) < train
-    assert set(data.unseen.photograph.tolist()) < train
-    assert not set(data.craft.photograph.tolist()) & set(data.unseen.photograph.tolist())
-    assert sorted(train | test) == list(range(64))
+    assert len(data.train) == crops[0] * len(names["train"])
+    assert len(data.test) == crops[2] * len(names["test"])
+    crafted = set(data.craft.photograph.tolist())
+    unseen = set() if data.unseen is None else set(data.unseen.photograph.tolist())
+    assert not crafted & unseen
+    assert crafted | unseen == train
 
 
 def test_the_cache_holds_what_pil_and_torchvision_decode(tmp_path):
@@ -109,7 +133,7 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
     pixels = np.full((20, 24, 3), 90, dtype=np.uint8)
     path = tmp_path / "image.tif"
     Image.fromarray(pixels).convert(mode).save(path)
-    found = read_pixels(path, None, 8)
+    found = read_pixels(Photograph(path, None), None, 8)
     assert found.shape == (20, 24, 3)
     assert abs(int(found.mean()) - 90) < 5
 
@@ -119,7 +143,7 @@ def test_a_rotated_photograph_stands_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / "r.jpg", exif=exif)
-    assert read_pixels(tmp_path / "r.jpg", None, 8).shape == (30, 20, 3)
+    assert read_pixels(Photograph(tmp_path / "r.jpg", None), None, 8).shape == (30, 20, 3)
 
 
 def test_files_that_are_no_whole_images_are_named(tmp_path):

@@ -156,6 +156,7 @@ class EvaluateConfig(TestConfig):
     """``python -m uap_lightning.evaluate``."""
 
     defense: str = MISSING
+    perturbation_network: dict[str, Any] | None = None
 
 
 @dataclass
@@ -167,8 +168,19 @@ class ReportConfig:
     paper: str | None = None
 
 
+def evaluation_name(*, _root_: DictConfig) -> str:
+    """What an evaluation is called: its defence, and the condition it is tested under."""
+    defense = Path(str(_root_.defense)).resolve()
+    trained = defense.parent.name if defense.name == "defense" else defense.name
+    other = _root_.perturbation_network
+    crafted = [] if other is None else [f"perturbed-by-{other.name}"]
+    tested = [_root_.network.name, *crafted, _root_.norm.name, _root_.data.name]
+    return "-".join([trained, "on", *tested, f"seed{_root_.seed}"])
+
+
 def register_schemas() -> None:
-    """Make the schemas known to Hydra under the names that the primary configs use."""
+    """Make schemas and resolvers known to Hydra under the names that the configs use."""
+    OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
     store = ConfigStore.instance()
     for name, schema in (
         ("craft_schema", CraftConfig),

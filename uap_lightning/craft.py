@@ -1,6 +1,7 @@
 """Fill a bank of perturbations: ``python -m uap_lightning.craft network=... norm=...``."""
 
 import logging
+from copy import copy
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +15,8 @@ from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm, ball
-from uap_lightning.perturbations.bank import Bank, Bounds, Recipe, fill_bank, open_bank
+from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
+from uap_lightning.perturbations.fill import Recipe, fill_bank
 from uap_lightning.run import running
 from uap_lightning.storage import digest_of, read_tensors, write_tensors
 
@@ -41,20 +43,24 @@ def craft(cfg: DictConfig) -> None:
 
 
 def load_data_and_network(cfg: DictConfig) -> tuple[PhotographDataModule, TargetNetwork]:
-    """The photographs, the network on its device, and the network's predictions on the crops.
+    """The photographs with the network's predictions on them, and the network on its device.
 
     Raises:
         UapError: photographs or weights are missing, or do not fit each other.
     """
     data: PhotographDataModule = build(cfg.data)
     data.setup()
-    network: TargetNetwork = build(cfg.network).to(pick_device(cfg.accelerator))
-    classes = network.check_size(data.crop)
-    check_labels(data, network, classes)
-    for crops in (data.train, data.craft, data.unseen, data.test):
-        if crops is not None:
-            predict_once(network, crops, data.cache_dir)
+    network = load_network(cfg.network, cfg.accelerator)
+    check_labels(data, network, network.check_size(data.crop))
+    data.train = predicted(network, data.train, data.cache_dir)
+    data.test = predicted(network, data.test, data.cache_dir)
     return data, network
+
+
+def load_network(node: DictConfig, accelerator: str) -> TargetNetwork:
+    """The network of a config node, on its device."""
+    network: TargetNetwork = build(node)
+    return network.to(pick_device(accelerator))
 
 
 def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: int) -> None:
@@ -79,13 +85,15 @@ def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: in
         )
 
 
-def predict_once(network: TargetNetwork, crops: CropDataset, cache_dir: Path) -> None:
-    """Set the network's predictions on clean crops, from the cache where they are known."""
+def predicted(network: TargetNetwork, crops: CropDataset, cache_dir: Path) -> CropDataset:
+    """The same crops with the network's predictions, from the cache where they are known."""
     key = digest_of([network.digest, crops.description()])[:20]
     path = cache_dir / f"predictions-{key}.safetensors"
     if not path.exists():
         write_tensors(path, {"prediction": clean_predictions(network, crops)}, {})
-    crops.prediction = read_tensors(path)[0]["prediction"]
+    result = copy(crops)
+    result.prediction = read_tensors(path)[0]["prediction"]
+    return result
 
 
 def ball_of(cfg: DictConfig) -> LpNorm:
@@ -100,6 +108,7 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
         UapError: the bank named does not fit, or the bounds cannot be met.
     """
     norm = ball_of(cfg)
+    network.check_size(data.crop)
     if cfg.bank.path is not None:
         return open_bank(Path(cfg.bank.path), network.name, norm, data.crop)
     settings = OmegaConf.to_container(cfg.attack, resolve=True)
@@ -110,8 +119,8 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
         attack=build(cfg.attack),
         settings={str(key): value for key, value in settings.items()},
         bounds=Bounds(cfg.bank.min_fooling_ratio, cfg.bank.max_cosine, cfg.bank.attempts),
-        craft=data.craft,
-        unseen=data.unseen,
+        craft=predicted(network, data.craft, data.cache_dir),
+        unseen=data.unseen and predicted(network, data.unseen, data.cache_dir),
         seed=cfg.seed,
     )
     return fill_bank(Path(cfg.paths.bank_dir), recipe, cfg.bank.train, cfg.bank.test)

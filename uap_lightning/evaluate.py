@@ -1,17 +1,21 @@
 """Test a defence folder: ``python -m uap_lightning.evaluate defense=FOLDER norm=l2``.
 
-The folder carries the training condition; the command line carries the test condition.
+The folder carries the training condition; the command line carries the test condition: the
+network under test, and the network that the test perturbations are made on where it is another
+(``network@perturbation_network=vggf``).
 """
 
 from omegaconf import DictConfig
 
-from uap_lightning.craft import find_bank, load_data_and_network
+from uap_lightning.craft import find_bank, load_data_and_network, load_network
 from uap_lightning.defense import Defense, load_defense
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
 from uap_lightning.module import RectifierModule
+from uap_lightning.networks import TargetNetwork
 from uap_lightning.report import show
 from uap_lightning.run import running
+from uap_lightning.storage import write_json
 from uap_lightning.train import Condition, build_trainer, test
 
 
@@ -23,9 +27,10 @@ def evaluate(cfg: DictConfig) -> float | None:
             check_size(defense, cfg.data.crop)
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
+            write_json(run.folder / "split.json", data.split_lists)
             check_split(defense, cfg.data.name, data.test_split)
             with run.stage("craft"):
-                bank = find_bank(cfg, data, network)
+                bank = find_bank(cfg, data, perturbation_network(cfg, network))
             condition: Condition = dict(defense.condition)  # type: ignore[arg-type]
             module = RectifierModule(
                 network,
@@ -43,6 +48,13 @@ def evaluate(cfg: DictConfig) -> float | None:
     show([run.content])
     rows = run.content["rows"]
     return rows[0]["defense_rate"] if rows else None
+
+
+def perturbation_network(cfg: DictConfig, network: TargetNetwork) -> TargetNetwork:
+    """The network that the test perturbations are made on: the one under test, or another."""
+    if cfg.perturbation_network is None:
+        return network
+    return load_network(cfg.perturbation_network, cfg.accelerator)
 
 
 def check_size(defense: Defense, crop: int) -> None:

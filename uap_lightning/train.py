@@ -29,7 +29,7 @@ from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.protocols import draw_test
 from uap_lightning.report import show
 from uap_lightning.run import Run, running
-from uap_lightning.storage import digest_of_file
+from uap_lightning.storage import digest_of_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def train(cfg: DictConfig) -> float | None:
                 read_condition(cfg.ckpt_path)
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
+            write_json(run.folder / "split.json", data.split_lists)
             trainer = build_trainer(cfg, max_steps=count_steps(cfg, data))
             with run.stage("craft"):
                 bank = find_bank(cfg, data, network)

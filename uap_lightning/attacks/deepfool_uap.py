@@ -1,5 +1,7 @@
 """The universal adversarial perturbation of Moosavi-Dezfooli et al. (CVPR 2017)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,17 +47,12 @@ def deepfool_uap(
         candidates: classes that DeepFool considers.
         overshoot: of DeepFool.
         max_iterations: of DeepFool.
-        batch_size: images screened in one forward pass.
+        batch_size: images screened in one forward pass at most.
 
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite.
     """
-    if not 0 < goal <= 1 or max_passes < 1 or candidates < 2 or batch_size < 1:
-        raise UapError(
-            f"attack has goal {goal}, max_passes {max_passes}, candidates {candidates}, batch_size "
-            f"{batch_size}: expected a goal above 0 and at most 1, 2 candidates or more, and "
-            "counts of at least 1."
-        )
+    check_settings(goal, max_passes, candidates, overshoot, max_iterations, batch_size)
     device = network.mean.device
     rho = torch.zeros(images.take([0]).shape[1:], device=device)
     generator = torch.Generator().manual_seed(seed)
@@ -64,18 +61,24 @@ def deepfool_uap(
         order = torch.randperm(len(images), generator=generator).tolist()
         with progress_bar() as bar:
             task = bar.add_task(f"DeepFool UAP, pass {passes}", total=len(order))
-            position = 0
+            position, ahead = 0, 1
             while position < len(order):
-                ahead = order[position : position + batch_size]
-                block = images.take(ahead).to(device).float()
-                unfooled = network.predict(block + rho) == labels[ahead].to(device)
-                seen = len(ahead)
+                numbers = order[position : position + ahead]
+                block = images.take(numbers).to(device).float()
+                unfooled = network.predict(block + rho) == labels[numbers].to(device)
                 if bool(unfooled.any()):
                     first = int(unfooled.int().argmax())
-                    seen = first + 1
-                    rho = _update(
-                        network, block[first], rho, norm, candidates, overshoot, max_iterations
+                    point = block[first : first + 1] + rho
+                    found = deepfool(
+                        network, point, candidates, overshoot, max_iterations, numbers[first:]
                     )
+                    if int(found.iterations[0]) < max_iterations - 1:
+                        rho = norm.project(rho + found.step[0])
+                    # Look as far ahead as the last fooled images went.
+                    seen = ahead = first + 1
+                else:
+                    seen = len(numbers)
+                    ahead = min(2 * ahead, batch_size)
                 position += seen
                 bar.advance(task, seen)
         if fooling_ratio(network, images, labels, rho, batch_size) >= goal:
@@ -83,16 +86,29 @@ def deepfool_uap(
     return Universal(rho.cpu(), passes)
 
 
-def _update(
-    network: TargetNetwork,
-    image: Tensor,
-    rho: Tensor,
-    norm: LpNorm,
+def check_settings(
+    goal: float,
+    max_passes: int,
     candidates: int,
     overshoot: float,
     max_iterations: int,
-) -> Tensor:
-    found = deepfool(network, image + rho, candidates, overshoot, max_iterations)
-    if found.iterations >= max_iterations - 1:
-        return rho
-    return norm.project(rho + found.step)
+    batch_size: int,
+) -> None:
+    """Refuse settings of a DeepFool UAP that are out of their range.
+
+    Raises:
+        UapError: they are told.
+    """
+    if (
+        not 0 < goal <= 1
+        or not 0 <= overshoot < math.inf
+        or candidates < 2
+        or max_iterations < 2
+        or min(max_passes, batch_size) < 1
+    ):
+        raise UapError(
+            f"attack has goal {goal}, max_passes {max_passes}, candidates {candidates}, overshoot "
+            f"{overshoot}, max_iterations {max_iterations}, batch_size {batch_size}: expected a "
+            "goal above 0 and at most 1, an overshoot of 0 or more, at least 2 candidates and "
+            "iterations, and counts of at least 1."
+        )

@@ -1,9 +1,10 @@
-"""Decode once: photographs, resized, in one memory-mapped file of uint8 pixels."""
+"""Decode once: photographs, resized, in one file of uint8 pixels that crops are read from."""
 
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,11 +19,16 @@ from uap_lightning.errors import UapError
 from uap_lightning.progress import track
 from uap_lightning.storage import digest_of, make_folder, read_json, write_json
 
+log = logging.getLogger(__name__)
+
 Pixels = NDArray[np.uint8]
 
 
 class ImageCache:
-    """Resized photographs, read as slices of a memory-mapped file.
+    """Resized photographs, read as rows of one file.
+
+    The file is read and not mapped into memory: a mapping would keep all of a large collection
+    resident once every image has been seen.
 
     Args:
         folder: a folder that :func:`decode_once` has filled.
@@ -30,6 +36,8 @@ class ImageCache:
     Attributes:
         digest: SHA-256 over shapes and pixels; it names the data in records.
         sizes: height and width of each image.
+        skipped: which photographs could not be decoded and are not among the images, by their
+            number in the list that was decoded.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,22 +45,36 @@ class ImageCache:
         self.folder = folder
         self.digest = str(index["digest"])
         self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]  # type: ignore[attr-defined]
+        self.skipped: list[int] = list(index["skipped"])  # type: ignore[call-overload]
         ends = np.cumsum([0] + [3 * h * w for h, w in self.sizes])
         self._starts = [int(start) for start in ends]
-        self._pixels: Pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        self._file = folder / "pixels.bin"
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> Pixels:
-        """The pixels of one image: uint8, H x W x 3, RGB, a view of the file."""
-        height, width = self.sizes[number]
-        start = self._starts[number]
-        return self._pixels[start : start + 3 * height * width].reshape(height, width, 3)
+        """The pixels of one image: uint8, H x W x 3, RGB."""
+        return self.rows(number, 0, self.sizes[number][0])
+
+    def rows(self, number: int, top: int, count: int) -> Pixels:
+        """``count`` rows of one image from row ``top`` on: uint8, count x W x 3, RGB."""
+        width = self.sizes[number][1]
+        start = self._starts[number] + 3 * width * top
+        pixels: Pixels = np.fromfile(
+            self._file, dtype=np.uint8, count=3 * width * count, offset=start
+        )
+        return pixels.reshape(count, width, 3)
 
 
 def decode_once(
-    photographs: Sequence[Photograph], resize: int | None, smallest: int, root: Path
+    photographs: Sequence[Photograph],
+    resize: int | None,
+    smallest: int,
+    root: Path,
+    *,
+    square: bool = False,
+    skip_corrupt: bool = False,
 ) -> ImageCache:
     """The cache of these photographs; decoded now if this is the first time.
 
@@ -61,17 +83,26 @@ def decode_once(
         resize: short side after resizing, in pixels (bilinear, antialiased); None keeps them.
         smallest: a photograph with a shorter side than this is refused.
         root: folder that holds the caches, one folder each.
+        square: keep the central square only, as Krizhevsky et al. (2012) prepare ImageNet.
+        skip_corrupt: leave out what cannot be decoded, and say which in ``skipped``.
 
     Raises:
         UapError: a file is missing, truncated, no image, or too small; the file is named.
     """
-    key = digest_of([[str(p.path), *_stamp(p.path), resize, smallest] for p in photographs])[:20]
+    settings = [resize, smallest, square, skip_corrupt]
+    key = digest_of([settings, *([p.name, *_stamp(p.path)] for p in photographs)])[:20]
     folder = root / f"images-{key}"
     if (folder / "index.json").exists():
         return ImageCache(folder)
     partial_folder = make_folder(root / f".images-{key}.{os.getpid()}")
+    read = partial(
+        read_pixels if not skip_corrupt else _read_if_whole,
+        resize=resize,
+        smallest=smallest,
+        square=square,
+    )
     try:
-        _decode(photographs, resize, smallest, partial_folder)
+        _decode(photographs, read, partial_folder)
         partial_folder.rename(folder)
     except OSError as error:
         # Another process may have finished the same cache first: then it is there to be used.
@@ -86,48 +117,75 @@ def decode_once(
 
 
 def _decode(
-    photographs: Sequence[Photograph], resize: int | None, smallest: int, folder: Path
+    photographs: Sequence[Photograph],
+    read: Callable[[Photograph], Pixels | None],
+    folder: Path,
 ) -> None:
     digest = hashlib.sha256()
-    sizes = []
-    read = partial(read_pixels, resize=resize, smallest=smallest)
+    sizes: list[list[int]] = []
+    skipped: list[int] = []
     with (folder / "pixels.bin").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         # A bounded number of images is in flight, so that memory does not grow with the set.
         step = 64
         blocks = [photographs[i : i + step] for i in range(0, len(photographs), step)]
         for block in track(blocks, "Decoding photographs"):
-            for pixels in pool.map(read, [photograph.path for photograph in block]):
+            for pixels in pool.map(read, block):
+                if pixels is None:
+                    skipped.append(len(sizes) + len(skipped))
+                    continue
                 sizes.append(list(pixels.shape[:2]))
                 digest.update(repr(pixels.shape).encode())
                 content = pixels.tobytes()
                 digest.update(content)
                 file.write(content)
-    write_json(folder / "index.json", {"digest": digest.hexdigest(), "sizes": sizes})
+    index = {"digest": digest.hexdigest(), "sizes": sizes, "skipped": skipped}
+    write_json(folder / "index.json", index)
 
 
-def read_pixels(path: Path, resize: int | None, smallest: int) -> Pixels:
-    """Decode one file to RGB, upright, with its short side resized: uint8, H x W x 3.
+class CorruptImage(UapError):
+    """A file that cannot be decoded."""
+
+
+def read_pixels(
+    photograph: Photograph, resize: int | None, smallest: int, square: bool = False
+) -> Pixels:
+    """Decode one photograph to RGB, upright, with its short side resized: uint8, H x W x 3.
 
     Raises:
-        UapError: the file is missing, truncated, no image, or too small.
+        CorruptImage: the file is missing, truncated or no image.
+        UapError: the image is too small.
     """
+    name = photograph.name
     try:
-        with Image.open(path) as file:
+        with photograph.open() as content, Image.open(content) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
     except UnidentifiedImageError as error:
-        raise UapError(f"{path} is not an image: remove it or replace it.") from error
+        raise CorruptImage(f"{name} is not an image: remove it or replace it.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UapError(
-            f"{path} cannot be decoded ({error}): it may be truncated; remove it or replace it."
+        raise CorruptImage(
+            f"{name} cannot be decoded ({error}): it may be truncated; remove it, replace it, or "
+            "leave such files out by data.skip_corrupt=true."
         ) from error
     if min(image.size) < smallest:
         raise UapError(
-            f"{path} is {image.width} x {image.height} pixels, smaller than the crop of "
+            f"{name} is {image.width} x {image.height} pixels, smaller than the crop of "
             f"{smallest}: remove it, set data.crop to a smaller size, or set data.upscale=true."
         )
     if resize is not None:
         image = functional.resize(image, resize)
+    if square:
+        image = functional.center_crop(image, min(image.size))
     return np.ascontiguousarray(np.asarray(image))
+
+
+def _read_if_whole(
+    photograph: Photograph, resize: int | None, smallest: int, square: bool
+) -> Pixels | None:
+    try:
+        return read_pixels(photograph, resize, smallest, square)
+    except CorruptImage as error:
+        log.warning("Left out: %s", error)
+        return None
 
 
 def _stamp(path: Path) -> tuple[int, int]:

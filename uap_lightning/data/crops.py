@@ -82,8 +82,8 @@ class CropDataset(Dataset[Crop]):
     def pixels(self, number: int) -> Tensor:
         """One crop: uint8, 3 x size x size, RGB."""
         top, left = self.origins[number]
-        image = self.cache[int(self.photograph[number])]
-        crop = image[top : top + self.size, left : left + self.size]
+        rows = self.cache.rows(int(self.photograph[number]), top, self.size)
+        crop = rows[:, left : left + self.size]
         return torch.from_numpy(crop.transpose(2, 0, 1).copy())
 
     def take(self, numbers: Sequence[int]) -> Tensor:

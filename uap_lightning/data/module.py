@@ -34,6 +34,8 @@ class PhotographDataModule(LightningDataModule):
         source: returns the training and the test photographs.
         resize: short side that photographs are resized to, in pixels; None keeps their size.
         crop: side of the crops in pixels.
+        square: keep the central square of a resized photograph only.
+        skip_corrupt: leave out photographs that cannot be decoded; ``split_lists`` names them.
         upscale: enlarge photographs whose short side is below ``crop``; they are refused when
             False.
         train_crops: crops of each training photograph.
@@ -52,6 +54,7 @@ class PhotographDataModule(LightningDataModule):
         train_batch_size: crops a training step.
         numbered_classes: class folders, where labels are their places in alphabetical order.
         test_split: digest of the names of the test photographs.
+        split_lists: the names of the photographs of each use, and of those left out.
 
     Raises:
         UapError: a size, count or share is out of its range.
@@ -71,6 +74,8 @@ class PhotographDataModule(LightningDataModule):
         num_workers: int,
         cache_dir: str,
         seed: int,
+        square: bool = False,
+        skip_corrupt: bool = False,
     ) -> None:
         super().__init__()
         if crop < 8 or (resize is not None and resize < crop):
@@ -101,6 +106,8 @@ class PhotographDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir)
         self.seed = seed
+        self.square = square
+        self.skip_corrupt = skip_corrupt
         self.perturb: Perturb | None = None
         self.draw: TestDraw | None = None
         self._ready = False
@@ -110,25 +117,47 @@ class PhotographDataModule(LightningDataModule):
         if self._ready:
             return
         split = self.source()
-        photographs = [*split.train, *split.test]
+        everything = [*split.train, *split.test]
         smallest = 1 if self.upscale and self.resize is not None else self.crop
-        cache = decode_once(photographs, self.resize, smallest, self.cache_dir)
+        cache = decode_once(
+            everything,
+            self.resize,
+            smallest,
+            self.cache_dir,
+            square=self.square,
+            skip_corrupt=self.skip_corrupt,
+        )
+        corrupt = set(cache.skipped)
+        photographs = [p for number, p in enumerate(everything) if number not in corrupt]
+        trained = [p for n, p in enumerate(split.train) if n not in corrupt]
+        if not trained or len(trained) == len(photographs):
+            raise UapError(
+                f"{len(corrupt)} of {len(everything)} photographs cannot be decoded, which leaves "
+                "none to train on or none to test on: replace them."
+            )
         labels = [-1 if p.label is None else p.label for p in photographs]
 
         def crops(numbers: list[int], count: int) -> CropDataset:
             chosen = [labels[number] for number in numbers]
             return CropDataset(cache, numbers, chosen, self.crop, count, self.seed)
 
-        training = list(range(len(split.train)))
-        crafted = share_of(split.train, self.craft_share, self.seed)
+        training = list(range(len(trained)))
+        tested = list(range(len(trained), len(photographs)))
+        crafted = share_of(trained, self.craft_share, self.seed)
         others = [number for number in training if number not in set(crafted)]
         self.train = crops(training, self.train_crops)
         self.craft = crops(crafted, self.craft_crops)
         self.unseen = crops(others, self.craft_crops) if others else None
-        self.test = crops(list(range(len(training), len(photographs))), self.test_crops)
+        self.test = crops(tested, self.test_crops)
+        self.split_lists = {
+            "train": [photographs[number].name for number in training],
+            "craft": [photographs[number].name for number in crafted],
+            "test": [photographs[number].name for number in tested],
+            "skipped": [everything[number].name for number in cache.skipped],
+        }
         self.numbered_classes = split.numbered_classes
         # Class folders may repeat file names, so the folder's name counts too.
-        self.test_split = digest_of(sorted(photograph.path.parts[-2:] for photograph in split.test))
+        self.test_split = digest_of(sorted(Path(p.name).parts[-2:] for p in split.test))
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Crop]:

@@ -1,9 +1,11 @@
 """Photographs on the disk, their labels, and the split that keeps test images unseen."""
 
+import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO, Self
 
 import torch
 
@@ -12,15 +14,38 @@ from uap_lightning.errors import UapError
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image file and its true class.
+    """An image file, or an image inside a tar file, and its true class.
 
     Attributes:
-        path: the file.
+        path: the image file, or the tar file that holds it.
         label: class index in the target network's numbering; None when it is not known.
+        member: its name inside the tar file; empty for an image file.
+        start: its first byte in the tar file.
+        length: its bytes in the tar file.
     """
 
     path: Path
     label: int | None
+    member: str = ""
+    start: int = 0
+    length: int = 0
+
+    @property
+    def name(self) -> str:
+        """Where it lies: the image file, or the tar file and the member."""
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def open(self) -> BinaryIO:
+        """The image's bytes, as a file to read from."""
+        if not self.member:
+            return self.path.open("rb")
+        with self.path.open("rb") as archive:
+            archive.seek(self.start)
+            return io.BytesIO(archive.read(self.length))
+
+    def labelled(self, label: int) -> Self:
+        """The same photograph with its true class."""
+        return replace(self, label=label)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The target network: a frozen classifier that takes pixels."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Self
@@ -21,7 +22,8 @@ class TargetNetwork(nn.Module):
     Args:
         model: the classifier; it takes normalised N x 3 x H x W and returns N x K logits.
         name: how the network is called in records and results.
-        mean: per-channel mean in pixel units, in the model's channel order.
+        mean: per-channel mean, or a mean image (3 x H x W), in pixel units, in the model's
+            channel order; with an image the network takes no other size.
         std: per-channel scale in pixel units, in the model's channel order.
         bgr: the model expects blue first.
     """
@@ -33,7 +35,7 @@ class TargetNetwork(nn.Module):
         self,
         model: nn.Module,
         name: str,
-        mean: Sequence[float],
+        mean: Sequence[float] | Tensor,
         std: Sequence[float],
         *,
         bgr: bool = False,
@@ -43,7 +45,8 @@ class TargetNetwork(nn.Module):
         self.model = model.eval().to(memory_format=torch.channels_last)
         self.name = name
         self.bgr = bgr
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        mean = torch.as_tensor(mean, dtype=torch.float32)
+        self.register_buffer("mean", mean.view(-1, 1, 1) if mean.ndim == 1 else mean)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         self.requires_grad_(False)
         super().train(False)
@@ -54,8 +57,14 @@ class TargetNetwork(nn.Module):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the weights, for records (hex)."""
-        return digest_of_weights(self.model)
+        """SHA-256 of the weights, the mean, the scale and the channel order, for records (hex).
+
+        The same weights behind another mean are another network: its predictions, and what was
+        crafted on it, are not to be mistaken for the first one's.
+        """
+        digest = hashlib.sha256(digest_of_weights(self).encode())
+        digest.update(b"bgr" if self.bgr else b"rgb")
+        return digest.hexdigest()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.

@@ -60,6 +60,10 @@ class GratingEnergy(nn.Module):
         return logits
 
 
-def tiny() -> TargetNetwork:
-    """The eight-class network for ``data=generated`` images, made for tests and dry runs."""
-    return TargetNetwork(GratingEnergy(), "tiny", mean=[127.5] * 3, std=[127.5] * 3)
+def tiny(name: str = "tiny") -> TargetNetwork:
+    """The eight-class network for ``data=generated`` images, made for tests and dry runs.
+
+    Args:
+        name: what it is called in records; two names stand for two networks.
+    """
+    return TargetNetwork(GratingEnergy(), name, mean=[127.5] * 3, std=[127.5] * 3)

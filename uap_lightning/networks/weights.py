@@ -20,18 +20,7 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     Raises:
         UapError: the file is missing, has another checksum, or is not a state dict.
     """
-    if not path.is_file():
-        raise UapError(
-            f"network.weights is {path}, which is not a file: give the path of a .safetensors "
-            "or .pth state dict."
-        )
-    if sha256 is not None:
-        found = digest_of_file(path)
-        if found != sha256.lower():
-            raise UapError(
-                f"{path} has SHA-256 {found}: expected {sha256}; fetch the file again or set "
-                "network.sha256 to the checksum of the file you trust."
-            )
+    check_file(path, sha256)
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
     try:
@@ -47,6 +36,26 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise UapError(f"{path} does not hold a state dict: save model.state_dict() in it.")
     return content
+
+
+def check_file(path: Path, sha256: str | None) -> None:
+    """That a file of weights is there and is the one expected.
+
+    Raises:
+        UapError: the file is missing, or has another checksum than ``sha256``.
+    """
+    if not path.is_file():
+        raise UapError(
+            f"network.weights is {path}, which is not a file: give the path of a file of weights."
+        )
+    if sha256 is None:
+        return
+    found = digest_of_file(path)
+    if found != sha256.lower():
+        raise UapError(
+            f"{path} has SHA-256 {found}: expected {sha256}; fetch the file again or set "
+            "network.sha256 to the checksum of the file you trust."
+        )
 
 
 def load_into(model: nn.Module, weights: dict[str, Tensor], name: str, origin: object) -> None:

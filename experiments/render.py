@@ -1,0 +1,78 @@
+"""Finished runs as Markdown, CSV and a picture, beside the paper's numbers."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.runs import Job, require_results
+from uap_lightning.reports.paper import read_paper
+from uap_lightning.reports.rows import Result, Row, collect, norm_label
+from uap_lightning.reports.tables import Table
+from uap_lightning.reports.text import as_csv, markdown
+from uap_lightning.results import FILE, read_results
+from uap_lightning.storage import write_atomically
+
+Tables = Callable[[Iterable[Row]], list[Table]]
+
+
+def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -> None:
+    """Write ``name.md``, ``name.csv`` and ``name.png`` of the jobs' results.
+
+    Raises:
+        SystemExit: a job has no result.
+    """
+    require_results(jobs)
+    results = [Result(job.folder.name, job.folder, read_results(job.folder / FILE)) for job in jobs]
+    rows = collect(results, read_paper(None))
+    path = folder / name
+    write_atomically(path.with_suffix(".md"), markdown(tables(rows), []).encode())
+    write_atomically(path.with_suffix(".csv"), as_csv(rows, []).encode())
+    write_figure(defense_rates(rows), path.with_suffix(".png"))
+
+
+def defense_rates(rows: Sequence[Row]) -> Figure:
+    """Defense rates of protocol A with their intervals, floors and the paper's numbers."""
+    shown = [row for row in rows if row["protocol"] == "a" and row["defense_rate"] is not None]
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(reversed(shown)):
+        low, high = row["ci95"]["defense_rate"] or (row["defense_rate"],) * 2
+        axes.barh(place, row["defense_rate"], height=0.6, color="#4878a8")
+        axes.plot([low, high], [place, place], color="black", linewidth=1)
+        floor = row["undefended_rate"]
+        axes.plot([floor, floor], [place - 0.3, place + 0.3], color="#d0502a", linewidth=2)
+        published = (row["paper"] or {}).get("defense_rate")
+        if published is not None:
+            axes.plot(published, place, "D", color="black", markersize=4)
+    labels = [
+        f"{row['train_network']} {norm_label(row['train_norm'])} → "
+        f"{row['test_network']} {norm_label(row['test_norm'])}"
+        for row in reversed(shown)
+    ]
+    axes.set_yticks(range(len(shown)), labels)
+    axes.set_xlim(0, 105)
+    axes.set_xlabel(
+        "defense rate, %, Prot-A (line: 95 % interval, red: no defence, diamond: the paper)"
+    )
+    return figure
+
+
+def write_records(records: Sequence[Any], path: Path) -> None:
+    """Write dataclasses of one kind as CSV, one line each."""
+    file = StringIO()
+    writer = csv.DictWriter(file, [field.name for field in fields(records[0])])
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in records)
+    write_atomically(path, file.getvalue().encode())
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    write_atomically(path, content.getvalue())

@@ -1,0 +1,120 @@
+"""The data-free UAP: overexcite the layers of the network, looking at no photograph."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from uap_lightning.attacks.descent import descend, random_start
+from uap_lightning.attacks.universal import Universal
+from uap_lightning.data.crops import Images
+from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.norms import LpNorm
+
+# Mean and spread of the pixels of photographs, RGB: what "range" knows of data.
+_MEAN = (123.7, 116.8, 103.9)
+_SPREAD = 57.0
+
+
+def data_free(
+    network: TargetNetwork,
+    images: Images,
+    labels: Tensor,
+    norm: LpNorm,
+    seed: int,
+    *,
+    steps: int = 200,
+    batch_size: int = 8,
+    step_size: float = 0.1,
+    momentum: float = 0.9,
+    prior: str = "range",
+) -> Universal:
+    """GD-UAP (Mopuri, Ganeshan, Babu, TPAMI 2019; after fast feature fool, BMVC 2017).
+
+    Minimises -sum_i log ||l_i(x + rho)||_2 over the layers i, equation 3 there, where l_i is the
+    activation that a convolution or linear layer receives (the first layer, which sees the
+    image itself, is left out) and x is no photograph. The steps are those of :func:`descend`.
+
+    Args:
+        network: the target network.
+        images: only their size is used.
+        labels: not used.
+        norm: the ball that rho lives in.
+        seed: of the starting point and of the noise.
+        steps: gradient steps.
+        batch_size: noise images a step; one image is enough without noise.
+        step_size: of the first step, as a share of the radius.
+        momentum: of the gradient, from 0 to below 1.
+        prior: what x is: ``none`` for the mean colour of photographs, ``range`` for Gaussian
+            noise with their mean and spread (section 3.3 there).
+
+    Raises:
+        UapError: a setting is out of its range, the network has no such layers, or a gradient
+            is not finite.
+    """
+    if prior not in ("none", "range") or batch_size < 1:
+        raise UapError(
+            f"attack has prior {prior} and batch_size {batch_size}: expected none or range, and "
+            "at least 1 image."
+        )
+    device = network.mean.device
+    generator = torch.Generator().manual_seed(seed)
+    size = images.take([0]).shape[1:]
+    start = random_start(size, norm, generator)
+    mean = torch.tensor(_MEAN).view(1, 3, 1, 1).expand(1, *size)
+
+    def quietness(rho: Tensor, numbers: list[int]) -> Tensor:
+        background = mean
+        if prior == "range":
+            noise = torch.randn((batch_size, *size), generator=generator)
+            background = mean + _SPREAD * noise
+        with received_activations(network) as activations:
+            network((background.to(device) + rho).clamp(0, 255))
+        norms = [activation.flatten(1).norm(dim=1) for activation in activations]
+        return -torch.stack(norms).clamp_min(1e-12).log().sum(0).mean()
+
+    rho = descend(
+        quietness,
+        start,
+        [[]] * steps,
+        network,
+        norm,
+        step_size=step_size,
+        momentum=momentum,
+        description="Crafting a data-free UAP",
+    )
+    return Universal(rho.cpu(), 0.0)
+
+
+@contextmanager
+def received_activations(network: TargetNetwork) -> Iterator[list[Tensor]]:
+    """Collect what each convolution and linear layer but the first receives.
+
+    Taking what a layer receives, not what one gives, sees every non-linearity, also those that
+    are functions and not modules.
+
+    Raises:
+        UapError: the network has fewer than two such layers.
+    """
+    layers = [m for m in network.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    if len(layers) < 2:
+        raise UapError(
+            f"attack=data_free needs convolution or linear layers to excite, and the network "
+            f"{network.name} has {len(layers)}: choose another attack."
+        )
+    received: list[Tensor] = []
+
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        received.append(inputs[0])
+
+    hooks: list[RemovableHandle] = [
+        layer.register_forward_pre_hook(collect) for layer in layers[1:]
+    ]
+    try:
+        yield received
+    finally:
+        for hook in hooks:
+            hook.remove()

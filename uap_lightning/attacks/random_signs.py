@@ -1,0 +1,29 @@
+"""Random signs: the floor that a perturbation has to rise above."""
+
+import torch
+from torch import Tensor
+
+from uap_lightning.attacks.universal import Universal
+from uap_lightning.data.crops import Images
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.norms import LpNorm
+
+
+def random_signs(
+    network: TargetNetwork, images: Images, labels: Tensor, norm: LpNorm, seed: int
+) -> Universal:
+    """Signs drawn independently for each value, scaled to the surface of the ball.
+
+    The random perturbation that the literature compares with (section 3 of Moosavi-Dezfooli et
+    al., CVPR 2017): it looks at neither the network nor the images.
+
+    Args:
+        network: not used.
+        images: only their size is used.
+        labels: not used.
+        norm: the ball that rho lives in.
+        seed: of the signs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    coins = torch.randint(2, images.take([0]).shape[1:], generator=generator)
+    return Universal(norm.project(norm.eps * norm.normalise(coins * 2.0 - 1)), 0.0)

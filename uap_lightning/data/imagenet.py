@@ -1,0 +1,201 @@
+"""The ILSVRC 2012 validation set in the forms that people have it in."""
+
+import io
+import re
+import tarfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import scipy.io
+from scipy.io.matlab import MatReadError
+
+from uap_lightning.data.folder import files_below, list_images, required_folder
+from uap_lightning.data.photographs import Photograph, Split, random_split
+from uap_lightning.data.wordnet import imagenet_wnids, is_wnid
+from uap_lightning.errors import UapError
+
+DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")
+GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+META = "data/meta.mat"
+
+
+def imagenet_validation(
+    root: str | None,
+    devkit: str | None,
+    images: int | None,
+    test_share: float,
+    seed: int,
+) -> Split:
+    """The validation images with their classes, split at random (section 5 of the paper).
+
+    Args:
+        root: class folders named by WordNet id, the flat folder of ``ILSVRC2012_val_*.JPEG``
+            files, or the untouched ``ILSVRC2012_img_val.tar``. The last two are labelled by the
+            devkit's ground truth.
+        devkit: the devkit's folder or its ``.tar.gz``; looked for in and beside ``root`` when
+            None. Class folders need none.
+        images: how many there must be, of every one of the 1,000 classes; 50,000 in the whole
+            set, None for a part of any size.
+        test_share: share of the images to test on.
+        seed: of the split.
+
+    Raises:
+        UapError: the set is missing, incomplete, or its ground truth does not fit it.
+    """
+    photographs = list_validation(root, devkit)
+    if images is not None:
+        _check_whole(photographs, images, root)
+    return random_split(photographs, test_share, seed)
+
+
+def imagenet_sample(root: str | None, test_share: float, seed: int) -> Split:
+    """A flat folder of ImageNet photographs named ``WNID_name.JPEG``, split at random.
+
+    Args:
+        root: the folder.
+        test_share: share of the photographs to test on.
+        seed: of the split.
+
+    Raises:
+        UapError: the folder is missing or empty, or a file is named otherwise.
+    """
+    wnids = {wnid: place for place, wnid in enumerate(imagenet_wnids())}
+    photographs = []
+    for path in files_below(required_folder(root)):
+        wnid = path.name.split("_")[0]
+        if wnid not in wnids:
+            raise UapError(
+                f"{path} does not begin with one of ImageNet's WordNet ids and an underscore: "
+                "data=imagenet_sample takes files named as n01440764_tench.JPEG; use data=folder "
+                "for others."
+            )
+        photographs.append(Photograph(path, wnids[wnid]))
+    return random_split(photographs, test_share, seed)
+
+
+def list_validation(root: str | None, devkit: str | None) -> list[Photograph]:
+    """The validation images in the order of their names, with their classes."""
+    if root and root.endswith(".tar") and Path(root).expanduser().is_file():
+        archive = Path(root).expanduser()
+        return _labelled(members(archive), archive, devkit)
+    folder = required_folder(root)
+    inside = sorted(folder.iterdir())
+    if any(path.is_dir() and is_wnid(path.name) for path in inside):
+        return list_images(root)
+    files = [path for path in files_below(folder) if path.suffix.upper() == ".JPEG"]
+    return _labelled([Photograph(path, None) for path in files], folder, devkit)
+
+
+def members(archive: Path) -> list[Photograph]:
+    """The images inside an uncompressed tar file, read in place, in the order of their names.
+
+    Raises:
+        UapError: the file is no tar file, or is truncated.
+    """
+    try:
+        with tarfile.open(archive, "r:") as file:
+            found = [member for member in file if member.isfile()]
+    except (tarfile.TarError, EOFError) as error:
+        raise UapError(
+            f"{archive} cannot be read as a tar file ({error}): it may be truncated; fetch it "
+            "again."
+        ) from error
+    return [
+        Photograph(archive, None, member.name, member.offset_data, member.size)
+        for member in sorted(found, key=lambda member: member.name)
+    ]
+
+
+def _labelled(
+    photographs: Sequence[Photograph], place: Path, devkit: str | None
+) -> list[Photograph]:
+    """Validation images with their classes, by the number in each name."""
+    source = _find_devkit(place, devkit)
+    classes = ground_truth(source)
+    labelled = []
+    for photograph in photographs:
+        match = re.search(r"ILSVRC2012_val_(\d{8})\.JPEG$", photograph.name)
+        if match is None:
+            raise UapError(
+                f"{photograph.name} in {place} is not named as ILSVRC2012_val_00000001.JPEG: "
+                "expected the untouched validation images; use data=folder for others."
+            )
+        number = int(match[1])
+        if not 1 <= number <= len(classes):
+            raise UapError(
+                f"{source} has the ground truth of {len(classes)} images and {photograph.name} is "
+                f"number {number}: expected one line for each image; use the devkit's own file."
+            )
+        labelled.append(photograph.labelled(classes[number - 1]))
+    return labelled
+
+
+def _find_devkit(place: Path, devkit: str | None) -> Path:
+    candidates = [
+        folder / name
+        for folder in (place if place.is_dir() else place.parent, place.parent)
+        for name in DEVKITS
+    ]
+    found = Path(devkit).expanduser() if devkit else next(filter(Path.exists, candidates), None)
+    if found is None or not found.exists():
+        raise UapError(
+            f"data.source.devkit is {devkit}, and {place} holds images without classes: set "
+            f"data.source.devkit to the folder {DEVKITS[0]} or to {DEVKITS[1]}, which carry the "
+            "ground truth."
+        )
+    return found
+
+
+@lru_cache(maxsize=1)
+def ground_truth(devkit: Path) -> list[int]:
+    """The class of each validation image, in the order of the 1,000 sorted WordNet ids.
+
+    The devkit's file numbers the classes in an order of its own, which its ``meta.mat`` explains.
+
+    Raises:
+        UapError: one of the two files is missing, damaged, or names an unknown class.
+    """
+    lines = _devkit_file(devkit, GROUND_TRUTH).decode("ascii", "replace").split()
+    try:
+        content = io.BytesIO(_devkit_file(devkit, META))
+        meta = scipy.io.loadmat(content, squeeze_me=True)  # type: ignore[arg-type]
+        wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in meta["synsets"]}
+        order = {wnid: place for place, wnid in enumerate(imagenet_wnids())}
+        return [order[wnids[int(line)]] for line in lines]
+    except (MatReadError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise UapError(
+            f"{devkit} does not hold the ground truth of ILSVRC 2012 in {GROUND_TRUTH} and {META} "
+            f"({error}): fetch the devkit again."
+        ) from error
+
+
+def _devkit_file(devkit: Path, name: str) -> bytes:
+    try:
+        if devkit.is_dir():
+            return (devkit / name).read_bytes()
+        with tarfile.open(devkit) as archive:
+            member = next(m for m in archive if m.name.endswith(name))
+            content = archive.extractfile(member)
+            assert content is not None
+            return content.read()
+    except (OSError, tarfile.TarError, EOFError, StopIteration) as error:
+        raise UapError(
+            f"data.source.devkit is {devkit}, which has no readable {name}: set it to the devkit "
+            "of ILSVRC 2012, tasks 1 and 2."
+        ) from error
+
+
+def _check_whole(photographs: Sequence[Photograph], images: int, root: str | None) -> None:
+    if len(photographs) != images:
+        raise UapError(
+            f"{root} holds {len(photographs)} validation images: expected {images}; complete it, "
+            "or set data.source.images=null to work on a part."
+        )
+    seen = {photograph.label for photograph in photographs}
+    missing = [wnid for place, wnid in enumerate(imagenet_wnids()) if place not in seen]
+    if missing:
+        raise UapError(
+            f"{root} holds no image of class {missing[0]} ({len(missing)} of 1,000 classes are "
+            "missing): complete it, or set data.source.images=null to work on a part."
+        )
