@@ -194,6 +194,10 @@ def test_the_wheel_works_in_a_bare_environment_from_another_folder(tmp_path):
     for module in ("craft", "evaluate", "report"):
         shown = run(module, "--cfg", "job", cwd=elsewhere, python=python)
         assert shown.returncode == 0, shown.stderr
+    # The page's template and style come from the wheel too.
+    reporter = str(place / "bin" / "uap-report")
+    subprocess.run([reporter, "results=outputs"], cwd=elsewhere, env=env, check=True)
+    assert "<table" in (elsewhere / "report.html").read_text()
     listed = subprocess.run(
         [python, "-m", "uap_lightning"], cwd=elsewhere, env=env, capture_output=True, text=True
     )

@@ -1,70 +1,295 @@
-"""Tables from results.json, and results that are refused."""
+"""Tables from results.json in every form, and results that are refused."""
 
+import csv
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uap_lightning.config import find_conf, register_schemas
 from uap_lightning.errors import UapError
-from uap_lightning.report import markdown, report, show
+from uap_lightning.report import report, show
+from uap_lightning.reports.charts import bar_charts, unseen_matrices
+from uap_lightning.reports.paper import read_paper
+from uap_lightning.reports.rows import collect, find_results
+from uap_lightning.reports.tables import cross_tables, norm_tables
+from uap_lightning.reports.text import as_csv, latex, markdown, tex
 from uap_lightning.results import read_results
 
+EPS = {"linf": 10.0, "l2": 2000.0}
 
-def result(status="ok", rate=95.25, **row):
+
+def a_row(train="tiny", train_norm="linf", test=None, test_norm=None, protocol="a", **more):
+    """A result row with numbers that differ from condition to condition."""
+    test, test_norm = test or train, test_norm or train_norm
+    rate = 60 + sum(map(ord, f"{train}{train_norm}{test}{test_norm}{protocol}")) % 370 / 10
     return {
-        "schema": 1,
-        "status": status,
-        "reason": None if status == "ok" else "no disk",
-        "seconds": {"train": 1.0},
-        "config": {"name": "run"},
-        "rows": [
-            {
-                "train_network": "tiny",
-                "train_norm": "linf",
-                "test_network": "tiny",
-                "test_norm": "l2",
-                "protocol": "a",
-                "defense_rate": rate,
-                "detection_rate": None,
-                "n_images": 40,
-                "ci95": {"defense_rate": [90.0, 99.96]},
-                **row,
-            }
-        ]
-        if status == "ok"
-        else [],
+        "train_network": train,
+        "train_norm": train_norm,
+        "test_network": test,
+        "perturbation_network": test,
+        "test_norm": test_norm,
+        "protocol": protocol,
+        "label_source": "prediction",
+        "n_images": 40,
+        "prn_gain": rate - 20,
+        "prn_restoration": rate - 1,
+        "detection_rate": None,
+        "defense_rate": rate,
+        "undefended_rate": 55.25,
+        "ci95": {"defense_rate": [rate - 3.21, rate + 2.5], "detection_rate": None},
+        **more,
     }
 
 
-def test_markdown_shows_numbers_with_their_intervals():
-    text = markdown([result(), result(test_norm="linf")])
-    lines = text.splitlines()
-    assert "tiny linf → tiny l2, Prot-A | tiny linf, Prot-A |" in lines[0]
-    assert "| Defense rate | 95.2 % [90.0, 100.0] | 95.2 % [90.0, 100.0] |" in lines
-    assert "| Detection rate | n/a | n/a |" in lines
-    assert "| Test images | 40 | 40 |" in lines
-    assert all(line.count("|") == 4 for line in lines)
+def result(status="ok", rows=None, rectifier="prn", attack="sgd_uap"):
+    rows = [a_row()] if rows is None else rows
+    norm = rows[0]["test_norm"]
+    return {
+        "schema": 1,
+        "status": status,
+        "reason": None if status != "failed" else "no disk | left\nat 5%",
+        "seed": 0,
+        "seconds": {"train": 1.0},
+        "versions": {"torch": "2.15.0"},
+        "commit": "0a84f74",
+        "digests": {"bank": "ab12"},
+        "config": {
+            "name": "run",
+            "norm": {"name": norm, "eps": EPS[norm]},
+            "rectifier": {"name": rectifier},
+            "detector": {"name": "dct_svm"},
+            "data": {"name": "imagenet"},
+            "attack": {"name": attack},
+        },
+        "rows": rows if status == "ok" else [],
+    }
 
 
-def test_failed_runs_are_shown_with_their_reason(capsys):
+def write(folder, content):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, "results.json").write_text(json.dumps(content))
+
+
+def found(*contents, published=()):
+    """Results written to a folder each, read again, and their rows."""
+    for number, content in enumerate(contents):
+        write(f"runs/run-{number}", content)
+    results = find_results(Path("runs"))
+    return results, collect(results, list(published))
+
+
+def whole_network(train="googlenet"):
+    """What Tables 1-3 hold of one network: both norms, same and different, both protocols."""
+    return [
+        result(rows=[a_row(train, train_norm, train, norm, protocol) for protocol in "ab"])
+        for train_norm in ("linf", "l2")
+        for norm in ("linf", "l2")
+    ]
+
+
+def the_report(*overrides):
+    register_schemas()
+    with initialize_config_dir(find_conf(), version_base="1.3"):
+        report(compose("report", ["results=runs", *overrides]))
+
+
+def test_a_network_has_the_columns_of_table_1():
+    _, rows = found(*whole_network())
+    (table,) = norm_tables(rows)
+    assert table.header[0] == [("Same norm", 4), ("Different norm", 4)]
+    assert [span for _, span in table.header[1]] == [2, 2, 2, 2]
+    assert [label for label, _ in table.header[1]] == [
+        *("ℓ2, ξ=2000", "ℓ∞, ξ=10"),
+        *("ℓ∞ → ℓ2, ξ=2000", "ℓ2 → ℓ∞, ξ=10"),
+    ]
+    assert table.header[2] == [("Prot-A", 1), ("Prot-B", 1)] * 4
+    conditions = [("l2", "l2"), ("linf", "linf"), ("linf", "l2"), ("l2", "linf")]
+    rates = [
+        a_row("googlenet", train, None, test, protocol)["defense_rate"]
+        for train, test in conditions
+        for protocol in "ab"
+    ]
+    cells = dict(table.lines)["Defense rate"]
+    assert [cell.value for cell in cells] == [f"{rate:.1f} %" for rate in rates]
+    assert [cell.interval for cell in cells] == [f"[{r - 3.21:.1f}, {r + 2.5:.1f}]" for r in rates]
+    assert {cell.floor for cell in cells} == {"floor 55.2"}
+    assert {cell.value for cell in dict(table.lines)["Detection rate"]} == {"n/a"}
+
+
+def test_defences_stand_in_tables_of_their_own_and_repeated_runs_are_named():
+    _, rows = found(result(), result(rectifier="jpeg"), result())
+    jpeg, prn = norm_tables(rows)
+    assert jpeg.title == "tiny: jpeg + dct_svm on data=imagenet, seed 0"
+    assert len(jpeg.columns()) == 1
+    assert prn.header[-2:] == [[("Prot-A", 2)], [("run-0", 1), ("run-2", 1)]]
+    _, rows = found(result(), result(attack="fast_feature_fool"), result("failed"))
+    assert norm_tables(rows)[0].header[-1] == [("fast_feature_fool", 1), ("sgd_uap", 1)]
+
+
+def test_the_cross_network_tables_have_the_tested_network_on_the_line():
+    networks = ("caffenet", "googlenet")
+    contents = [result(rows=[a_row(train, "l2", test)]) for train in networks for test in networks]
+    _, rows = found(*contents)
+    (table,) = cross_tables(rows)
+    assert table.header == [[("Trained on", 2)], [("caffenet", 1), ("googlenet", 1)]]
+    names = [name for name, _ in table.lines]
+    at = names.index("Defense rate")
+    for offset, test in enumerate(networks, start=1):
+        name, cells = table.lines[at + offset]
+        assert name == test
+        rates = [a_row(train, "l2", test)["defense_rate"] for train in networks]
+        assert [cell.value for cell in cells] == [f"{rate:.1f} %" for rate in rates]
+    assert "Undefended rate (floor)" in names
+    assert cross_tables(rows[:1]) == []
+
+
+def test_published_numbers_stand_beside_the_same_condition_only():
+    row = a_row("googlenet", "l2")
+    published = {key: row[key] for key in ("train_network", "test_network", "train_norm")}
+    published |= {"test_norm": "l2", "protocol": "A", "defense_rate": 97.4}
+    _, rows = found(result(rows=[row]), published=[published])
+    difference = row["defense_rate"] - 97.4
+    cells = dict(norm_tables(rows)[0].lines)["Defense rate"]
+    assert cells[0].paper == f"paper 97.4 ({difference:+.1f})"
+    assert f"; paper 97.4 ({difference:+.1f})" in markdown(norm_tables(rows), [])
+    other_radius = result(rows=[row])
+    other_radius["config"]["norm"]["eps"] = 1000.0
+    for other in (
+        other_radius,
+        result(rows=[row], rectifier="jpeg"),
+        result(rows=[row], attack="fast_feature_fool"),
+        result(rows=[{**row, "perturbation_network": "vgg_f"}]),
+        result(rows=[{**row, "protocol": "b"}]),
+    ):
+        assert found(other, published=[published])[1][0]["paper"] is None
+
+
+def test_published_numbers_are_read_or_refused():
+    Path("paper.yaml").write_text(yaml.safe_dump({"rows": [{"table": 1, "defense_rate": 97.4}]}))
+    assert read_paper("paper.yaml") == [{"table": 1, "defense_rate": 97.4}]
+    with pytest.raises(UapError, match=r"paper is none\.yaml, which cannot be read"):
+        read_paper("none.yaml")
+    Path("paper.yaml").write_text("rows: [")
+    with pytest.raises(UapError, match="is not valid YAML"):
+        read_paper("paper.yaml")
+    Path("paper.yaml").write_text("rows: 3")
+    with pytest.raises(UapError, match="has no list of rows"):
+        read_paper("paper.yaml")
+
+
+def test_the_matrix_of_unseen_perturbations_is_there_where_they_are_of_several_kinds():
+    known, unseen = result(), result(attack="fast_feature_fool")
+    unseen["rows"][0] |= {"defense_rate": 61.5}
+    others = [result(rectifier="jpeg", attack=attack) for attack in ("gd_uap", "sgd_uap")]
+    _, rows = found(known, unseen, *others, result(rectifier="median"))
+    (matrix,) = unseen_matrices(rows)
+    assert matrix.columns == ["tiny ℓ∞ fast_feature_fool", "tiny ℓ∞ gd_uap", "tiny ℓ∞ sgd_uap"]
+    rates = {name: [row and row["defense_rate"] for row in line] for name, line in matrix.lines}
+    rate = a_row()["defense_rate"]
+    assert rates == {
+        "tiny ℓ∞, jpeg + dct_svm": [None, rate, rate],
+        "tiny ℓ∞, prn + dct_svm": [61.5, None, rate],
+    }
+    # a defence that met one kind alone has no place in it
+    assert unseen_matrices([rows[0], rows[4]]) == []
+
+
+def test_bars_are_sorted_and_carry_interval_and_floor():
+    weak = result(rows=[a_row(defense_rate=20.0)], rectifier="jpeg")
+    _, rows = found(weak, result())
+    (chart,) = bar_charts(rows)  # no detection rate, so no chart of it
+    rate = a_row()["defense_rate"]
+    assert [bar.value for bar in chart.bars] == [rate, 20.0]
+    assert chart.bars[0].interval == pytest.approx((rate - 3.21, rate + 2.5))
+    assert {bar.floor for bar in chart.bars} == {55.25}
+
+
+def test_markdown_has_its_numbers_and_its_failures():
+    results, rows = found(result(), result("failed"))
+    lines = markdown(norm_tables(rows), results[1:]).splitlines()
+    rate = a_row()["defense_rate"]
+    assert lines[0] == "| Metric [95 % interval] | Same norm, ℓ∞, ξ=10, Prot-A |"
+    assert f"| Defense rate | {rate:.1f} % [{rate - 3.21:.1f}, {rate + 2.5:.1f}] |" in lines
+    assert "| Undefended rate (floor) | 55.2 % |" in lines
+    assert "- run-1: failed: no disk | left at 5%" in lines
+    assert len({line.count(" |") for line in lines if line.startswith("| ")}) == 1
+
+
+def test_csv_holds_what_the_json_holds():
+    results, rows = found(result(), result("failed"), result("running"))
+    read = list(csv.DictReader(io.StringIO(as_csv(rows, results[1:]))))
+    assert [line["status"] for line in read] == ["ok", "failed", "running"]
+    assert read[1]["reason"] == "no disk | left at 5%"
+    assert read[2]["reason"] == "it did not end"
+    for key, value in a_row().items():
+        if key != "ci95":
+            assert read[0][key] == ("" if value is None else str(value))
+    low, high = a_row()["ci95"]["defense_rate"]
+    assert (float(read[0]["defense_rate_low"]), float(read[0]["defense_rate_high"])) == (low, high)
+    assert read[0]["detection_rate_low"] == read[0]["paper_defense_rate"] == ""
+
+
+def test_latex_has_as_many_columns_in_every_line():
+    _, rows = found(*whole_network("squeeze_net"), result(rows=[a_row("squeeze_net", test="b&b")]))
+    text = latex([*norm_tables(rows), *cross_tables(rows)])
+    tables = re.findall(r"\\begin\{tabular\}\{l(r+)\}\n(.*?)\\end\{tabular\}", text, re.S)
+    assert len(tables) == 2
+    for columns, body in tables:
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert lines
+        for line in lines:
+            spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            ampersands = len(re.findall(r"(?<!\\)&", line))
+            assert ampersands + 1 + sum(span - 1 for span in spans) == len(columns) + 1
+    assert r"squeeze\_net" in text
+    assert "$\\ell_\\infty$" in text
+
+
+@given(st.text(max_size=20))
+def test_no_special_character_reaches_latex(text):
+    left = re.sub(r"\\textbackslash\{\}|\\text(tilde|asciitilde|asciicircum)\{\}", "", tex(text))
+    left = re.sub(r"\$\\(ell_2|ell_\\infty|xi|to)\$", "", left)
+    assert not re.search(r"(?<!\\)[&%$#_{}~^]|\\(?![&%$#_{}])", left)
+
+
+def test_the_screen_shows_numbers_and_failed_runs_with_their_reason(capsys):
     show([result(), result("failed")])
     out = capsys.readouterr().out
     assert "run: failed: no disk" in out
-    assert "95.2 %" in out
+    assert f"{a_row()['defense_rate']:.1f} %" in out
+    show(whole_network())
+    out = capsys.readouterr().out
+    assert out.count("Prot-A") == 4
+    assert "googlenet ℓ∞ → googlenet ℓ2, Prot-B" in out
 
 
-def test_the_command_writes_the_table():
-    for name in ("a", "b"):
-        folder = Path("runs") / name
-        folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps(result()))
-    register_schemas()
-    with initialize_config_dir(find_conf(), version_base="1.3"):
-        report(compose("report", ["results=runs", "output=table.md"]))
-        assert Path("table.md").read_text() == markdown([result(), result()])
-        report(compose("report", ["results=runs/a/results.json"]))
+def test_the_command_writes_every_form_or_the_one_asked_for():
+    write("runs/a", result())
+    write("runs/b", result("failed"))
+    Path("runs/c").mkdir()
+    Path("runs/c/results.json").write_text("{")
+    the_report("output=all/table")
+    written = {path.suffix: path.read_text() for path in Path("all").iterdir()}
+    assert set(written) == {".html", ".md", ".csv", ".tex"}
+    for suffix in (".html", ".md", ".csv"):
+        assert "no disk | left at 5%" in written[suffix]
+        assert "is not valid JSON" in written[suffix]
+    the_report("output=broken.csv", "results=runs/c")
+    assert "is not valid JSON" in Path("broken.csv").read_text()
+    the_report("output=one.md", "results=runs/a/results.json")
+    assert f"{a_row()['defense_rate']:.1f} %" in Path("one.md").read_text()
+    assert not Path("one.html").exists()
+    with pytest.raises(UapError, match=r"output is table\.pdf: expected"):
+        the_report("output=table.pdf")
+    with pytest.raises(UapError, match=r"holds no results\.json"):
+        the_report("results=all")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from uap_lightning.launch import launch
 from uap_lightning.reports.page import render
 from uap_lightning.reports.paper import read_paper
 from uap_lightning.reports.rows import collect, condition_label, find_results
-from uap_lightning.reports.tables import LINES, cell, cross_tables, norm_tables
+from uap_lightning.reports.tables import LINES, METRICS, cell, cross_tables, norm_tables
 from uap_lightning.reports.text import as_csv, latex, markdown
 from uap_lightning.storage import write_atomically
 
+TITLE = "Defence against universal adversarial perturbations"
+ACROSS = 4  # columns of numbers that a terminal has room for
 SUFFIXES = (".html", ".md", ".csv", ".tex")
 
 
@@ -62,15 +64,9 @@ def title(row: Mapping[str, Any]) -> str:
 def show(results: Sequence[Mapping[str, Any]]) -> None:
     """Print the table, the failed runs and the seconds a stage, on standard output."""
     console = Console(width=None if Console().is_terminal else 120)
-    table = Table(title="Defence against universal adversarial perturbations", title_justify="left")
-    table.add_column("Metric [95 % interval]")
     rows = [row for result in results for row in result["rows"]]
-    for row in rows:
-        table.add_column(title(row), justify="right")
-    for name, key in LINES:
-        table.add_row(name, *(cell(row, key).text() for row in rows))
     if rows:
-        console.print(table)
+        console.print(_long(results) if len(rows) > ACROSS else _wide(rows))
     for result in results:
         if result["status"] != "ok":
             reason = result["reason"] or "no reason given"
@@ -78,6 +74,32 @@ def show(results: Sequence[Mapping[str, Any]]) -> None:
     if len(results) == 1:
         seconds = {stage: f"{value:.0f} s" for stage, value in results[0]["seconds"].items()}
         console.print(", ".join(f"{stage} {value}" for stage, value in seconds.items()))
+
+
+def _wide(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Everything, a column for each row of the results."""
+    table = Table(title=TITLE, title_justify="left")
+    table.add_column("Metric [95 % interval]")
+    for row in rows:
+        table.add_column(title(row), justify="right")
+    for name, key in LINES:
+        table.add_row(name, *(cell(dict(row), key).text() for row in rows))
+    return table
+
+
+def _long(results: Sequence[Mapping[str, Any]]) -> Table:
+    """The metrics and their floor, a line for each row of the results."""
+    table = Table(title=TITLE, title_justify="left")
+    table.add_column("Run", overflow="fold")
+    table.add_column("Trained → tested", no_wrap=True)
+    shown = [line for line in LINES if line[1] in (*METRICS, "undefended_rate")]
+    for name, _ in shown:
+        table.add_column(name, justify="right", overflow="fold")
+    for result in results:
+        for row in result["rows"]:
+            numbers = [cell(row, key).value for _, key in shown]
+            table.add_row(str(result["config"].get("name")), title(row), *numbers)
+    return table
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def bar_charts(rows: Iterable[Row]) -> list[Chart]:
 
 
 def unseen_matrices(rows: Iterable[Row]) -> list[Matrix]:
-    """One matrix a protocol, where the perturbations come from several networks or attacks."""
+    """One matrix a protocol: defences under the perturbations of several networks or attacks."""
     rows = list(rows)
     matrices = []
     for protocol in sorted({str(row["protocol"]) for row in rows}):
@@ -61,11 +61,14 @@ def unseen_matrices(rows: Iterable[Row]) -> list[Matrix]:
             for row in rows
             if row["protocol"] == protocol and row.get("defense_rate") is not None
         }
-        sources = {(row.get("perturbation_network"), row.get("attack")) for row in at.values()}
-        if len(sources) < 2:
+        sources: dict[str, set[tuple[object, object]]] = {}
+        for (defence, _), row in at.items():
+            source = (row.get("perturbation_network"), row.get("attack"))
+            sources.setdefault(defence, set()).add(source)
+        defences = sorted(defence for defence, known in sources.items() if len(known) > 1)
+        columns = sorted({perturbations for defence, perturbations in at if defence in defences})
+        if not defences:
             continue
-        defences = sorted({defence for defence, _ in at})
-        columns = sorted({perturbations for _, perturbations in at})
         lines = [
             (defence, [at.get((defence, column)) for column in columns]) for defence in defences
         ]

@@ -10,6 +10,9 @@ from uap_lightning.results import FILE, read_results
 Row = dict[str, Any]
 
 _NORMS = {"l2": "ℓ2", "linf": "ℓ∞"}
+# The perturbations of the paper: its algorithm, and ours for the same ones in less time.
+_PAPER_ATTACKS = ("deepfool_uap", "sgd_uap")
+_PAPER_EPS = {"l2": 2000.0, "linf": 10.0}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def find_results(root: Path) -> list[Result]:
         try:
             content = read_results(file)
         except UapError as error:
-            content = {"status": "failed", "reason": str(error), "rows": [], "config": {}}
+            known = {"rows": [], "seconds": {}, "config": {"name": name}}
+            content = {"status": "failed", "reason": str(error), **known}
         found.append(Result(name, file.parent, content))
     return found
 
@@ -77,11 +81,13 @@ def collect(results: list[Result], published: list[Row]) -> list[Row]:
 
 
 def published_row(row: Row, published: list[Row]) -> Row | None:
-    """The paper's row of the same networks, norms and protocol, for a PRN at the paper's radius."""
-    of_paper = str(row["rectifier"]).startswith("prn") and row["perturbation_network"] == row.get(
-        "test_network"
-    )
-    if not of_paper or row["eps"] != {"l2": 2000.0, "linf": 10.0}.get(row["test_norm"]):
+    """The paper's row of the same networks, norms and protocol, for a PRN against its attack."""
+    if not (
+        str(row["rectifier"]).startswith("prn")
+        and row["attack"] in _PAPER_ATTACKS
+        and row["eps"] == _PAPER_EPS.get(row["test_norm"])
+        and row.get("perturbation_network") == row["test_network"]
+    ):
         return None
     keys = ("train_network", "test_network", "train_norm", "test_norm", "protocol")
     wanted = [str(row[key]).lower() for key in keys]

@@ -92,9 +92,12 @@ def norm_tables(rows: Iterable[Row]) -> list[Table]:
     own = [row for row in rows if not _crosses(row)]
     for group, members in _grouped(own, lambda row: (row["test_network"], *_defence(row))):
         columns = sorted(members, key=_place)
-        repeated = Counter(_labels(row) for row in columns)
-        several = max(repeated.values()) > 1
-        labels = [(*_labels(row), row["run"]) if several else _labels(row) for row in columns]
+        labels = [_labels(row) for row in columns]
+        for key in ("attack", "run"):
+            # What tells repeated columns apart stands below them.
+            below = [str(row[key]) for row in columns]
+            if max(Counter(labels).values()) > 1 and len(set(below)) > 1:
+                labels = [(*above, name) for above, name in zip(labels, below, strict=True)]
         lines = [(name, [cell(row, key) for row in columns]) for name, key in LINES]
         tables.append(Table(f"{group[0]}: {_defence_title(columns[0])}", _spans(labels), lines))
     return tables
@@ -172,7 +175,8 @@ def _labels(row: Row) -> tuple[str, ...]:
 def _place(row: Row) -> tuple[object, ...]:
     different = row["train_norm"] != row["test_norm"]
     eps = row["eps"] or 0.0
-    return (different, row["test_norm"], eps, _source(row), row["protocol"], row["run"])
+    repeated = (str(row["attack"]), row["run"])
+    return (different, row["test_norm"], eps, _source(row), row["protocol"], *repeated)
 
 
 def _grouped(

@@ -94,15 +94,21 @@ def latex(tables: Iterable[Table]) -> str:
             lines.append(" & ".join(["", *spans]) + r" \\")
         lines.append(r"\midrule")
         for name, cells in table.lines:
-            if cells:
-                lines.append(
-                    " & ".join([tex(name), *(tex(cell.text()) for cell in cells)]) + r" \\"
-                )
-            else:
+            if not cells:
                 lines.append(rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{tex(name)}}}}} \\")
+                continue
+            lines.append(_tex_line(name, [tex(cell.value) for cell in cells]))
+            # Below their number, so that eight columns fit a page.
+            for below in ([cell.interval for cell in cells], [cell.paper for cell in cells]):
+                if any(below):
+                    lines.append(_tex_line("", [rf"{{\scriptsize {tex(b)}}}" for b in below]))
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def _tex_line(name: str, texts: list[str]) -> str:
+    return " & ".join([tex(name), *texts]) + r" \\"
 
 
 def tex(text: str) -> str:
