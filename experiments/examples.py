@@ -19,7 +19,8 @@ from torchvision.transforms import functional
 
 from uap_lightning.config import build
 from uap_lightning.data.cache import read_pixels
-from uap_lightning.defense import Guard, load_defense
+from uap_lightning.defense import Guard
+from uap_lightning.defense_folder import load_defense
 from uap_lightning.norms import ball
 from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.perturbations.bank import open_bank

@@ -13,8 +13,11 @@ from omegaconf import DictConfig
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.config import find_conf, register_schemas
 from uap_lightning.data.generated import generated_image
+from uap_lightning.defense_folder import save_defense
+from uap_lightning.detectors import DctSvm
 from uap_lightning.networks.tiny import CLASSES, tiny
 from uap_lightning.norms import LpNorm
+from uap_lightning.rectifiers import ResidualPRN
 
 
 class TensorImages:
@@ -70,6 +73,36 @@ def labels(network, images):
 @pytest.fixture
 def linf():
     return LpNorm(float("inf"), 10.0)
+
+
+SETTINGS = {
+    "rectifier": {"_target_": "uap_lightning.rectifiers.ResidualPRN", "width": 8, "blocks": 2},
+    "detector": {"_target_": "uap_lightning.detectors.DctSvm", "size": 32},
+}
+
+
+@pytest.fixture
+def defense(tmp_path, images):
+    """A defence folder for the tiny network; its detector fires on half of ``images``."""
+    generator = torch.Generator().manual_seed(1)
+    rectifier, detector = ResidualPRN(8, 2), DctSvm(32)
+    for parameter in rectifier.parameters():
+        parameter.data.normal_(0, 0.15, generator=generator)
+    detector.weight.normal_(generator=generator)
+    x = images.take(range(len(images))).float()
+    with torch.no_grad():
+        detector.bias.sub_(detector(x - rectifier(x)).quantile(0.5))
+    condition = {
+        "train_network": "tiny",
+        "train_norm": "linf",
+        "eps": 10.0,
+        "classes": CLASSES,
+        "size": 32,
+        "resize": 40,
+        "data": "generated",
+    }
+    save_defense(tmp_path / "defense", rectifier, detector, SETTINGS, condition)
+    return tmp_path / "defense"
 
 
 TINY = ("network=tiny", "data=generated", "name=run")

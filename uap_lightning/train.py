@@ -17,7 +17,7 @@ from uap_lightning.callbacks import TestMetrics
 from uap_lightning.config import build
 from uap_lightning.craft import ball_of, find_bank, load_data_and_network
 from uap_lightning.data import PhotographDataModule
-from uap_lightning.defense import save_defense
+from uap_lightning.defense_folder import save_defense
 from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
@@ -202,7 +202,11 @@ def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition:
         for part in ("rectifier", "detector")
     }
     folder = run.folder / "defense"
-    save_defense(folder, module.rectifier, module.detector, settings, dict(condition))
+    use: dict[str, object] = {
+        "classes": module.network.check_size(cfg.data.crop),
+        "resize": cfg.data.resize,
+    }
+    save_defense(folder, module.rectifier, module.detector, settings, {**condition, **use})
     return folder / "defense.json"
 
 
