@@ -88,7 +88,7 @@ def defense(tmp_path, images):
     rectifier, detector = ResidualPRN(8, 2), DctSvm(32)
     for parameter in rectifier.parameters():
         parameter.data.normal_(0, 0.15, generator=generator)
-    detector.weight.normal_(generator=generator)
+    detector.weight.normal_(0, 0.03, generator=generator)
     x = images.take(range(len(images))).float()
     with torch.no_grad():
         detector.bias.sub_(detector(x - rectifier(x)).quantile(0.5))
@@ -115,7 +115,8 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
     register_schemas()
     with initialize_config_dir(find_conf(), version_base="1.3"):
         folder = output if output is not None else Path("outputs") / "run"
-        return compose(job, [*overrides, f"paths.output_dir={folder}"])
+        made = [] if job in ("export", "predict") else [f"paths.output_dir={folder}"]
+        return compose(job, [*overrides, *made])
 
 
 def command(module: str, *overrides: str, python: str = sys.executable) -> list[str]:

@@ -64,6 +64,7 @@ class Guard(nn.Module):
         self.rectifier = rectifier
         self.detector = detector
         self.soft_gate = soft_gate
+        self._defense: Defense | None = None
 
     @classmethod
     def load(
@@ -101,8 +102,20 @@ class Guard(nn.Module):
         weights = chain(target.model.parameters(), target.model.buffers())
         device = next((tensor.device for tensor in weights), torch.device("cpu"))
         guard = cls(target, defense.rectifier, defense.detector).to(device).requires_grad_(False)
+        guard._defense = defense
         _compare(defense, target, named=target is network)
         return guard
+
+    @property
+    def defense(self) -> Defense:
+        """The defence that it was loaded with.
+
+        Raises:
+            UapError: it was put together from its parts.
+        """
+        if self._defense is None:
+            raise UapError("the guard was put together by hand: use one that Guard.load returned.")
+        return self._defense
 
     def gate(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the network is given of float images, the detector's score, and R(images).
@@ -210,8 +223,6 @@ def as_target(
 
 def _compare(defense: Defense, network: TargetNetwork, *, named: bool) -> None:
     """Refuse what cannot work and warn of what was not measured."""
-    if defense.size is None:
-        return
     classes = _count_classes(network, defense.size)
     trained, expected = defense.condition.get("train_network"), defense.condition.get("classes")
     other_classes = isinstance(expected, int) and classes != expected

@@ -60,19 +60,15 @@ class Defense:
         rectifier: in evaluation mode.
         detector: in evaluation mode.
         condition: what it was trained on.
+        size: side in pixels of the images it was trained on.
         digest: SHA-256 of its ``defense.json``, which holds the digests of both files.
     """
 
     rectifier: nn.Module
     detector: nn.Module
     condition: dict[str, object]
+    size: int
     digest: str
-
-    @property
-    def size(self) -> int | None:
-        """Side in pixels of the images it was trained on; None where it does not say."""
-        size = self.condition.get("size")
-        return size if isinstance(size, int) else None
 
 
 def load_defense(folder: str | Path) -> Defense:
@@ -92,7 +88,10 @@ def load_defense(folder: str | Path) -> Defense:
             "that wrote it, or train again."
         )
     if not (
-        isinstance(settings, dict) and isinstance(digests, dict) and isinstance(condition, dict)
+        isinstance(settings, dict)
+        and isinstance(digests, dict)
+        and isinstance(condition, dict)
+        and isinstance(condition.get("size"), int)
     ):
         raise UapError(f"{path} lacks its settings: expected a file that training wrote.")
     # A folder may lack this one digest; those of its two files it must have.
@@ -119,7 +118,13 @@ def load_defense(folder: str | Path) -> Defense:
                 "use the version that wrote it, or train again."
             ) from error
         modules[part].eval()
-    return Defense(modules["rectifier"], modules["detector"], condition, digest_of_file(path))
+    return Defense(
+        modules["rectifier"],
+        modules["detector"],
+        condition,
+        condition["size"],
+        digest_of_file(path),
+    )
 
 
 def _build(settings: object, path: Path) -> nn.Module:
@@ -137,15 +142,19 @@ def _build(settings: object, path: Path) -> nn.Module:
                 "use the version that wrote it."
             ) from error
     # Our modules import others, which are within their reach and not ours.
-    known = isinstance(found, type) and f"{found.__module__}.".startswith(ours)
-    if not (known and issubclass(found, nn.Module)):
+    if not (
+        isinstance(found, type)
+        and issubclass(found, nn.Module)
+        and f"{found.__module__}.".startswith(ours)
+    ):
         raise UapError(
             f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning."
         )
     try:
-        return found(**arguments)
+        module: nn.Module = found(**arguments)
     except TypeError as error:
         raise UapError(
             f"{path} does not fit {target} ({error}): use the version of uap-lightning that wrote "
             "it."
         ) from error
+    return module
