@@ -166,6 +166,36 @@ class ReportConfig:
     output: str | None = None
 
 
+@dataclass
+class UseConfig:
+    """What the commands that use a trained defence share."""
+
+    defense: str = MISSING
+    network: dict[str, Any] = MISSING
+    output: str = MISSING
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig(UseConfig):
+    """``python -m uap_lightning.export``."""
+
+    pixels: str = MISSING
+    precision: int = MISSING
+
+
+@dataclass
+class PredictConfig(UseConfig):
+    """``python -m uap_lightning.predict``."""
+
+    images: str = MISSING
+    resize: int | None = None
+    class_names: str | None = None
+    batch_size: int = MISSING
+    num_workers: int | None = None
+    accelerator: str = "auto"
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra under the names that the primary configs use."""
     store = ConfigStore.instance()
@@ -174,6 +204,8 @@ def register_schemas() -> None:
         ("train_schema", TrainConfig),
         ("evaluate_schema", EvaluateConfig),
         ("report_schema", ReportConfig),
+        ("export_schema", ExportConfig),
+        ("predict_schema", PredictConfig),
     ):
         store.store(name=name, node=schema)
 
