@@ -20,6 +20,9 @@ from uap_lightning.storage import digest_of, make_folder, read_json, write_json
 
 Pixels = NDArray[np.uint8]
 
+# Resized to a short side of 256, an image of this ratio has 6 million pixels.
+_NARROWEST = 100
+
 
 class ImageCache:
     """Resized photographs, read as slices of a memory-mapped file.
@@ -108,12 +111,14 @@ def _decode(
 def read_pixels(path: Path, resize: int | None, smallest: int) -> Pixels:
     """Decode one file to RGB, upright, with its short side resized: uint8, H x W x 3.
 
+    Of an animation it is the first frame; see :func:`to_rgb` for the kinds of pixels.
+
     Raises:
-        UapError: the file is missing, truncated, no image, or too small.
+        UapError: the file is missing, truncated, no image, too small, or too narrow to resize.
     """
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
         raise UapError(f"{path} is not an image: remove it or replace it.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -126,8 +131,33 @@ def read_pixels(path: Path, resize: int | None, smallest: int) -> Pixels:
             f"{smallest}: remove it, set data.crop to a smaller size, or set data.upscale=true."
         )
     if resize is not None:
+        if max(image.size) > _NARROWEST * min(image.size):
+            raise UapError(
+                f"{path} is {image.width} x {image.height} pixels: expected sides of a ratio up to "
+                f"{_NARROWEST}; crop it or remove it."
+            )
         image = functional.resize(image, resize)
     return np.ascontiguousarray(np.asarray(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any image as 8-bit RGB.
+
+    Sixteen bits become the upper eight, where Pillow would cut everything above 255. What is
+    transparent shows white. Grey, palette and CMYK are converted as Pillow does.
+
+    Raises:
+        ValueError: pixels are floats, whose white nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floats: expected 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.int64).clip(0, 65_535)
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
