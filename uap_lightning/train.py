@@ -21,6 +21,7 @@ from uap_lightning.defense_folder import save_defense
 from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
+from uap_lightning.model_card import write_card
 from uap_lightning.module import RectifierModule, read_condition
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank
@@ -56,6 +57,7 @@ def train(cfg: DictConfig) -> float | None:
                 run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
             defense = write_defense(cfg, run, module, condition)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
+            write_card(defense.parent, run.content)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([run.content])
