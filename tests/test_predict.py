@@ -84,7 +84,10 @@ def test_json_lines_hold_the_same_and_names_of_classes_can_be_given(defense, ima
         assert str(line["perturbed"]) == row["perturbed"]
         assert line["confidence"] == pytest.approx(float(row["confidence"]))
     predict(settings(defense, "images=photos/001.png", "output=one.jsonl"))
-    assert json.loads(Path("one.jsonl").read_text())["score"] == lines[1]["score"]
+    one = json.loads(Path("one.jsonl").read_text())
+    assert one["file"] == "001.png"
+    # alone in its batch, so that the last digits may differ
+    assert one["score"] == pytest.approx(lines[1]["score"], abs=1e-3)
 
 
 def kinds(folder):

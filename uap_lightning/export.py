@@ -169,12 +169,13 @@ def to_onnx(program: ExportedProgram, record: dict[str, object]) -> bytes:
             )
         assert converted is not None
         converted.model.metadata_props["uap_lightning"] = json.dumps(record)
-        return converted.model_proto.SerializeToString()
+        content: bytes = converted.model_proto.SerializeToString()
     except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UapError(
             f"the guard cannot be written as ONNX ({reason}): write a .pt2 file instead."
         ) from error
+    return content
 
 
 def to_pt2(program: ExportedProgram, record: dict[str, object]) -> bytes:

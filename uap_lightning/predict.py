@@ -97,8 +97,13 @@ def rows(
             images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
             seen = guard.inspect(images)
             confidences, labels = seen.logits.softmax(1).max(1)
-            columns = (labels, confidences, seen.perturbed, seen.score)
-            answers = zip(*(column.tolist() for column in columns), strict=True)
+            answers = zip(
+                labels.tolist(),
+                confidences.tolist(),
+                seen.perturbed.tolist(),
+                seen.score.tolist(),
+                strict=True,
+            )
         for path, found in batch:
             row: Row = dict.fromkeys(COLUMNS)
             row["file"] = path.relative_to(parent).as_posix()
@@ -163,7 +168,7 @@ def _unreadable(error: OSError) -> None:
     ) from error
 
 
-def reader(guard: Guard, resize: int | None) -> Callable[[Path], Pixels]:
+def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
     """The function that reads a file as the guard takes it: uint8, size x size x 3.
 
     Args:
@@ -185,7 +190,8 @@ def reader(guard: Guard, resize: int | None) -> Callable[[Path], Pixels]:
 
 def _read_crop(path: Path, size: int, short: int) -> Pixels:
     pixels = read_pixels(path, resize=short, smallest=1)
-    [(top, left)] = crop_origins(*pixels.shape[:2], size, 1, seed=0)
+    height, width = pixels.shape[:2]
+    [(top, left)] = crop_origins(height, width, size, 1, seed=0)
     # A copy, so that the whole image is let go.
     return pixels[top : top + size, left : left + size].copy()
 

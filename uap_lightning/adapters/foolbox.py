@@ -1,6 +1,6 @@
 """The guard as a foolbox model."""
 
-from foolbox import PyTorchModel
+from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from uap_lightning.defense import Guard
