@@ -15,7 +15,8 @@ from experiments.runs import Job, carry_out, parser, plan_of, require_results, s
 from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.data.cache import read_pixels
 from uap_lightning.data.photographs import Photograph
-from uap_lightning.defense import Guard, load_defense
+from uap_lightning.defense import Guard
+from uap_lightning.defense_folder import load_defense
 from uap_lightning.panel import class_names, draw_panel
 
 UNSEEN = ("chelsea.png", "coffee.png")

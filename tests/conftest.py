@@ -13,8 +13,11 @@ from omegaconf import DictConfig
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.config import find_conf, register_schemas
 from uap_lightning.data.generated import generated_image
+from uap_lightning.defense_folder import save_defense
+from uap_lightning.detectors import DctSvm
 from uap_lightning.networks.tiny import CLASSES, tiny
 from uap_lightning.norms import LpNorm
+from uap_lightning.rectifiers import ResidualPRN
 
 
 class TensorImages:
@@ -72,6 +75,36 @@ def linf():
     return LpNorm(float("inf"), 10.0)
 
 
+SETTINGS = {
+    "rectifier": {"_target_": "uap_lightning.rectifiers.ResidualPRN", "width": 8, "blocks": 2},
+    "detector": {"_target_": "uap_lightning.detectors.DctSvm", "size": 32},
+}
+
+
+@pytest.fixture
+def defense(tmp_path, images):
+    """A defence folder for the tiny network; its detector fires on half of ``images``."""
+    generator = torch.Generator().manual_seed(1)
+    rectifier, detector = ResidualPRN(8, 2), DctSvm(32)
+    for parameter in rectifier.parameters():
+        parameter.data.normal_(0, 0.15, generator=generator)
+    detector.weight.normal_(0, 0.03, generator=generator)
+    x = images.take(range(len(images))).float()
+    with torch.no_grad():
+        detector.bias.sub_(detector(x - rectifier(x)).quantile(0.5))
+    condition = {
+        "train_network": "tiny",
+        "train_norm": "linf",
+        "eps": 10.0,
+        "classes": CLASSES,
+        "size": 32,
+        "resize": 40,
+        "data": "generated",
+    }
+    save_defense(tmp_path / "defense", rectifier, detector, SETTINGS, condition)
+    return tmp_path / "defense"
+
+
 TINY = ("network=tiny", "data=generated", "name=run")
 QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.steps=12")
 QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")
@@ -82,7 +115,8 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
     register_schemas()
     with initialize_config_dir(find_conf(), version_base="1.3"):
         folder = output if output is not None else Path("outputs") / "run"
-        return compose(job, [*overrides, f"paths.output_dir={folder}"])
+        made = [] if job in ("export", "predict") else [f"paths.output_dir={folder}"]
+        return compose(job, [*overrides, *made])
 
 
 def command(module: str, *overrides: str, python: str = sys.executable) -> list[str]:

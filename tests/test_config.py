@@ -58,9 +58,13 @@ def test_every_option_composes_resolves_and_binds(group, option):
     check(cfg)
 
 
-@pytest.mark.parametrize("job", ["craft", "train", "evaluate", "report"])
+@pytest.mark.parametrize("job", ["craft", "train", "evaluate", "report", "export", "predict"])
 def test_every_command_composes(job):
-    overrides = ["defense=folder"] if job == "evaluate" else []
+    overrides = ["defense=folder"] if job in ("evaluate", "export", "predict") else []
+    if job in ("export", "predict"):
+        overrides += ["network=tiny", "output=file"]
+    if job == "predict":
+        overrides += ["images=folder"]
     if job == "report":
         from hydra import compose, initialize_config_dir
 

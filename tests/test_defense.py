@@ -1,16 +1,26 @@
 """The guard's decision rule and the defence folder."""
 
 import json
+import re
+import subprocess
+import sys
+import warnings
 
 import pytest
 import torch
 from PIL import Image
 
-from uap_lightning.defense import Guard, load_defense, save_defense
+import uap_lightning
+from tests.conftest import SETTINGS
+from uap_lightning.defense import Guard
+from uap_lightning.defense_folder import FILES, load_defense, save_defense
 from uap_lightning.detectors import DctSvm
 from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.networks.tiny import GratingEnergy
 from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.rectifiers import ResidualPRN
+from uap_lightning.storage import digest_of
 
 
 class Plus(torch.nn.Module):
@@ -77,29 +87,129 @@ def test_images_that_break_the_contract_stop_at_the_door(network, images):
         guard(images.take([0]).float() / 255)
 
 
-SETTINGS = {
-    "rectifier": {"_target_": "uap_lightning.rectifiers.ResidualPRN", "width": 8, "blocks": 2},
-    "detector": {"_target_": "uap_lightning.detectors.DctSvm", "size": 32},
-}
+class Normalised(torch.nn.Module):
+    """The tiny network as a plain module: blue first, mean 127.5 and std 127.5."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = GratingEnergy()
+
+    def forward(self, x):
+        return self.inner(x.flip(1))
 
 
-@pytest.fixture
-def folder(tmp_path):
+def test_a_loaded_guard_is_the_parts_in_their_order(network, images, defense):
+    guard = Guard.load(defense, network)
+    parts = load_defense(defense)
+    x = images.take(range(12))
+    pixels = x.float()
+    rectified = parts.rectifier(pixels)
+    fires = parts.detector(pixels - rectified) > 0
+    assert 0 < int(fires.sum()) < 12
+    expected = torch.stack(
+        [network((rectified if fires[i] else pixels)[i : i + 1])[0] for i in range(12)]
+    )
+    torch.testing.assert_close(guard(x), expected)
+    assert not guard(x).requires_grad
+    assert uap_lightning.Guard is Guard
+
+
+def test_a_guard_takes_a_plain_module_with_its_normalisation(network, images, defense):
+    x = images.take(range(6)) + torch.arange(3, dtype=torch.uint8)[:, None, None]
+    plain = Guard.load(defense, Normalised(), mean=[127.5] * 3, std=[127.5] * 3, bgr=True)
+    torch.testing.assert_close(plain(x), Guard.load(defense, network)(x))
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    module.append(torch.nn.Linear(12, 8)).append(torch.nn.Dropout(0.5))
+    guard = Guard.load(defense, module)
+    used = guard.gate(x.float())[0]
+    torch.testing.assert_close(guard(x), module.eval()(used))
+    assert not any(p.requires_grad for p in guard.parameters())
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        (Normalised(), {"mean": [0.5] * 3, "std": [0.5] * 3}, "expected pixel units"),
+        (Normalised(), {"std": [1.0, 0.0, 1.0]}, "std above 0"),
+        (Normalised(), {"mean": [1.0]}, "three numbers"),
+        (torch.nn.Identity(), {}, r"returns \(1, 3, 32, 32\): expected N x K logits"),
+        (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8)), {}, "side 32, which"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(defense, module, arguments, said):
+    with pytest.raises(UapError, match=said):
+        Guard.load(defense, module, **arguments)
+
+
+def test_a_target_network_normalises_by_itself(network, defense):
+    with pytest.raises(UapError, match="leave out mean"):
+        Guard.load(defense, network, mean=[0.0] * 3)
+
+
+def test_another_network_or_number_of_classes_is_a_warning(network, images, defense):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Guard.load(defense, network)
+        Guard.load(defense, Normalised())
+    x = images.take([0])
+    other = TargetNetwork(GratingEnergy(), "other", [127.5] * 3, [127.5] * 3)
+    with pytest.warns(UserWarning, match="trained for tiny of 8 classes and guards other"):
+        assert Guard.load(defense, other)(x).shape == (1, 8)
+    five = torch.nn.Sequential(GratingEnergy(), torch.nn.Linear(8, 5))
+    with pytest.warns(UserWarning, match="of 5 classes"):
+        assert Guard.load(defense, five)(x).shape == (1, 5)
+
+
+def test_images_of_another_size_are_refused(network, defense):
+    guard = Guard.load(defense, network)
+    with pytest.raises(UapError, match="images are 40 x 40: expected 32 x 32"):
+        guard(torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_gradient_is_that_of_the_branch_taken(network, images, defense, soft):
+    """Finite differences of the guard itself; with a soft gate, of the gate in closed form."""
+    loaded = Guard.load(defense, network).double()
+    guard = Guard(network, loaded.rectifier, loaded.detector, soft_gate=soft)
+    x = images.take(range(8)).double().requires_grad_()
+    torch.testing.assert_close(guard.gate(x)[0], loaded.gate(x)[0])
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).double()
+
+    def loss(pixels, gate):
+        rectified = guard.rectifier(pixels)
+        score = guard.detector(pixels - rectified)
+        weight = gate(score)[:, None, None, None]
+        return network(pixels + weight * (rectified - pixels))[:, 0].sum()
+
+    (gradient,) = torch.autograd.grad(network(guard.gate(x)[0])[:, 0].sum(), x)
+    with torch.no_grad():
+        score = guard.gate(x)[1]
+        fired = (score > 0).double()
+        step = 1e-5
+
+        def gate(moved):
+            return fired + soft * (moved.sigmoid() - score.sigmoid())
+
+        ahead, behind = (loss(x + s * step * direction, gate) for s in (1, -1))
+    numeric = (ahead - behind) / (2 * step)
+    assert float((gradient * direction).sum()) == pytest.approx(float(numeric), rel=1e-3)
+
+
+def test_importing_the_package_imports_no_pytorch():
+    code = "import sys, uap_lightning; assert 'torch' not in sys.modules; uap_lightning.Guard"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'Missing'"):
+        _ = uap_lightning.Missing
+
+
+def test_a_defence_folder_brings_back_what_was_saved(tmp_path):
     torch.manual_seed(1)
     rectifier, detector = ResidualPRN(8, 2), DctSvm(32)
     torch.nn.init.normal_(rectifier.tail.weight, std=0.2)
     detector.weight.normal_()
-    save_defense(tmp_path / "d", rectifier, detector, SETTINGS, {"size": 32})
-    return tmp_path / "d", rectifier, detector
-
-
-def test_a_defence_folder_brings_back_what_was_saved(folder):
-    path, rectifier, detector = folder
-    assert sorted(p.name for p in path.iterdir()) == [
-        "defense.json",
-        "detector.safetensors",
-        "rectifier.safetensors",
-    ]
+    path = tmp_path / "d"
+    save_defense(path, rectifier, detector, SETTINGS, {"size": 32})
+    assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
     loaded = load_defense(path)
     x = torch.rand(2, 3, 32, 32) * 255
     assert torch.equal(loaded.rectifier(x), rectifier(x))
@@ -108,34 +218,56 @@ def test_a_defence_folder_brings_back_what_was_saved(folder):
     assert not loaded.rectifier.training
 
 
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change", ["missing", "truncated", "altered"])
+def test_a_folder_that_is_not_whole_is_refused(defense, name, change):
+    path = defense / name
+    whole = path.read_bytes()
+    if change == "missing":
+        path.unlink()
+    elif change == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif name == "defense.json":
+        path.write_bytes(whole.replace(b'"size": 32', b'"size": 64'))
+    else:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UapError, match=re.escape(str(path))):
+        load_defense(defense)
+    path.write_bytes(whole)
+    load_defense(defense)
+
+
 def edit(path, **changes):
-    content = json.loads((path / "defense.json").read_text())
-    content.update(changes)
+    """Change defense.json as its author could: with its own digest brought up to date."""
+    content = {**json.loads((path / "defense.json").read_text()), **changes}
+    content["sha256"]["content"] = digest_of([content["settings"], content["condition"]])
     (path / "defense.json").write_text(json.dumps(content))
 
 
-def test_a_defence_folder_that_was_changed_is_refused(folder):
-    path = folder[0]
-    weights = path / "rectifier.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(UapError, match=r"rectifier\.safetensors is not the file"):
-        load_defense(path)
-    weights.unlink()
-    with pytest.raises(UapError, match=r"rectifier\.safetensors cannot be read"):
-        load_defense(path)
-    weights.write_bytes(whole)
-    load_defense(path)
-    evil = {**SETTINGS, "detector": {"_target_": "os.system", "command": "true"}}
-    edit(path, settings=evil)
-    with pytest.raises(UapError, match=r"asks for os\.system"):
-        load_defense(path)
-    edit(path, settings=None)
+@pytest.mark.parametrize(
+    ("detector", "said"),
+    [
+        ({"_target_": "os.system", "command": "true"}, r"asks for os\.system"),
+        ({"_target_": "uap_lightning.detectors.dct_svm.warnings.warn"}, "expected a rectifier"),
+        ({"_target_": "uap_lightning.rectifiers.prn.nn.Identity"}, "expected a rectifier"),
+        ({"_target_": "uap_lightning.detectors.Later", "size": 32}, "does not have"),
+        ({**SETTINGS["detector"], "later": 1}, "does not fit"),
+        ({**SETTINGS["detector"], "size": 16}, "does not fit the detector"),
+    ],
+)
+def test_a_folder_names_our_own_classes_as_they_are(defense, detector, said):
+    edit(defense, settings={**SETTINGS, "detector": detector})
+    with pytest.raises(UapError, match=said):
+        load_defense(defense)
+
+
+def test_a_folder_of_another_schema_is_refused(defense):
+    edit(defense, settings=None)
     with pytest.raises(UapError, match="lacks its settings"):
-        load_defense(path)
-    edit(path, schema=99)
-    with pytest.raises(UapError, match="has schema 99"):
-        load_defense(path)
+        load_defense(defense)
+    edit(defense, schema=2)
+    with pytest.raises(UapError, match="has schema 2: expected 1"):
+        load_defense(defense)
 
 
 def test_the_panel_has_a_row_an_image(network, images, tmp_path):

@@ -15,6 +15,7 @@ from uap_lightning import craft as craft_entry
 from uap_lightning import evaluate as evaluate_entry
 from uap_lightning import report as report_entry
 from uap_lightning import train as train_entry
+from uap_lightning.defense_folder import load_defense
 from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
 from uap_lightning.results import git_commit, library_versions, read_results
@@ -63,7 +64,10 @@ def test_the_whole_way_writes_what_the_contract_says():
     assert set(content["seconds"]) == {"data", "craft", "train", "test"}
     assert set(content["digests"]) == {"bank", "defense"}
     assert Path("outputs/run/panel.png").stat().st_size > 1000
-    assert Path("outputs/run/defense/defense.json").is_file()
+    defense = load_defense("outputs/run/defense")
+    assert (defense.size, defense.condition["classes"]) == (32, 8)
+    card = Path("outputs/run/defense/model_card.md").read_text()
+    assert f"| Defense rate | {rate:.1f} % [" in card
     assert Path("outputs/run/csv/metrics.csv").is_file()
 
     # the same command again changes nothing

@@ -178,6 +178,36 @@ def evaluation_name(*, _root_: DictConfig) -> str:
     return "-".join([trained, "on", *tested, f"seed{_root_.seed}"])
 
 
+@dataclass
+class UseConfig:
+    """What the commands that use a trained defence share."""
+
+    defense: str = MISSING
+    network: dict[str, Any] = MISSING
+    output: str = MISSING
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig(UseConfig):
+    """``python -m uap_lightning.export``."""
+
+    pixels: str = MISSING
+    precision: int = MISSING
+
+
+@dataclass
+class PredictConfig(UseConfig):
+    """``python -m uap_lightning.predict``."""
+
+    images: str = MISSING
+    resize: int | None = None
+    class_names: str | None = None
+    batch_size: int = MISSING
+    num_workers: int | None = None
+    accelerator: str = "auto"
+
+
 def register_schemas() -> None:
     """Make schemas and resolvers known to Hydra under the names that the configs use."""
     OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
@@ -187,6 +217,8 @@ def register_schemas() -> None:
         ("train_schema", TrainConfig),
         ("evaluate_schema", EvaluateConfig),
         ("report_schema", ReportConfig),
+        ("export_schema", ExportConfig),
+        ("predict_schema", PredictConfig),
     ):
         store.store(name=name, node=schema)
 

@@ -1,27 +1,18 @@
-"""The guard: target network, rectifier and detector as one module, and its folder."""
+"""The guard: target network, rectifier and detector as one module."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import hydra.utils
 import torch
 from torch import Tensor, nn
 
+from uap_lightning.defense_folder import Defense, load_defense
 from uap_lightning.errors import UapError
 from uap_lightning.metrics import Outcomes
 from uap_lightning.networks import TargetNetwork, check_images
-from uap_lightning.storage import (
-    digest_of_file,
-    make_folder,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
-
-SCHEMA = 1
-_PARTS = ("rectifier", "detector")
 
 
 @dataclass(frozen=True)
@@ -44,17 +35,119 @@ class Inspection:
 class Guard(nn.Module):
     """A target network behind a rectifier that acts only where the detector fires.
 
+    The detector judges what the rectifier removes, so every image is rectified, used or not:
+    the rectifier's cost is the guard's overhead.
+
+    Calling the guard is differentiable in the images. The gate is a step function: its exact
+    gradient, which is 0 almost everywhere, tells an attack nothing of the detector. With
+    ``soft_gate`` the logits are the same, but in the backward pass the gate is
+    sigmoid(score), a straight-through estimate, so that an attack can also learn to evade the
+    detector.
+
     Args:
         network: the frozen classifier.
         rectifier: maps images to rectified images.
         detector: scores I - R(I).
+        soft_gate: let gradients through the decision.
     """
 
-    def __init__(self, network: TargetNetwork, rectifier: nn.Module, detector: nn.Module) -> None:
+    def __init__(
+        self,
+        network: TargetNetwork,
+        rectifier: nn.Module,
+        detector: nn.Module,
+        *,
+        soft_gate: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
         self.rectifier = rectifier
         self.detector = detector
+        self.soft_gate = soft_gate
+        self._defense: Defense | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        network: nn.Module,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        bgr: bool = False,
+    ) -> "Guard":
+        """Put a classifier behind the defence of a folder.
+
+        Args:
+            folder: a defence folder that training wrote.
+            network: a TargetNetwork, or any classifier that returns N x K logits. Unless
+                ``mean`` and ``std`` are given, it takes RGB pixels from 0 to 255. It is put in
+                evaluation mode and frozen, in place, and stays on its device; the rectifier and
+                the detector join it there.
+            mean: subtracted from the pixels before the network sees them, in pixel units
+                (0-255), one number a channel in the network's order.
+            std: divides them, in pixel units.
+            bgr: the network expects blue first.
+
+        Raises:
+            UapError: the folder is not whole, or the network does not take images of the size
+                that the defence was trained on, or returns no logits.
+
+        Warns:
+            UserWarning: the defence was trained for another network or number of classes. The
+                rectifier does not depend on the network; its measured rates do.
+        """
+        defense = load_defense(folder)
+        target = as_target(network, mean, std, bgr=bgr)
+        weights = chain(target.model.parameters(), target.model.buffers())
+        device = next((tensor.device for tensor in weights), torch.device("cpu"))
+        guard = cls(target, defense.rectifier, defense.detector).to(device).requires_grad_(False)
+        guard._defense = defense
+        _compare(defense, target, named=target is network)
+        return guard
+
+    @property
+    def defense(self) -> Defense:
+        """The defence that it was loaded with.
+
+        Raises:
+            UapError: it was put together from its parts.
+        """
+        if self._defense is None:
+            raise UapError("the guard was put together by hand: use one that Guard.load returned.")
+        return self._defense
+
+    def gate(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network is given of float images, the detector's score, and R(images).
+
+        Args:
+            images: float N x 3 x H x W, 0-255, not checked.
+
+        Returns:
+            images, rectified where the score is above 0 (N x 3 x H x W), the score (N), and
+            the rectified images (N x 3 x H x W).
+        """
+        rectified = self.rectifier(images)
+        score = self.detector(images - rectified)
+        given = torch.where((score > 0)[:, None, None, None], rectified, images)
+        if self.soft_gate:
+            weight = score.sigmoid()
+            slope = (weight - weight.detach())[:, None, None, None]
+            given = given + slope * (rectified - images).detach()
+        return given, score, rectified
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, through the defence; differentiable in the images.
+
+        Args:
+            images: N x 3 x H x W, RGB, 0-255, uint8 or float.
+
+        Raises:
+            UapError: the images break the pixel contract.
+        """
+        check_images(images)
+        logits: Tensor = self.network(self.gate(images.float())[0])
+        return logits
 
     @torch.no_grad()
     def inspect(self, images: Tensor) -> Inspection:
@@ -67,16 +160,8 @@ class Guard(nn.Module):
             UapError: the images break the pixel contract.
         """
         check_images(images)
-        images = images.float()
-        rectified = self.rectifier(images)
-        score = self.detector(images - rectified)
-        perturbed = score > 0
-        used = torch.where(perturbed[:, None, None, None], rectified, images)
-        return Inspection(self.network(used), score, perturbed, rectified)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, through the defence: N x 3 x H x W, 0-255, to N x K."""
-        return self.inspect(images).logits
+        given, score, rectified = self.gate(images.float())
+        return Inspection(self.network(given), score, score > 0, rectified)
 
     @torch.no_grad()
     def outcomes(
@@ -107,92 +192,65 @@ class Guard(nn.Module):
         )
 
 
-def save_defense(
-    folder: Path,
-    rectifier: nn.Module,
-    detector: nn.Module,
-    settings: dict[str, object],
-    condition: dict[str, object],
-) -> None:
-    """Write a defence folder: two safetensors files and ``defense.json``.
-
-    Args:
-        folder: created if need be.
-        rectifier: trained.
-        detector: fitted.
-        settings: how to build both: ``rectifier`` and ``detector``, each with its ``_target_``.
-        condition: what it was trained on: network, norm, size, bank and so on.
-    """
-    make_folder(folder)
-    digests = {}
-    for part, module in zip(_PARTS, (rectifier, detector), strict=True):
-        path = folder / f"{part}.safetensors"
-        write_tensors(path, module.state_dict(), {})
-        digests[part] = digest_of_file(path)
-    write_json(
-        folder / "defense.json",
-        {"schema": SCHEMA, "condition": condition, "settings": settings, "sha256": digests},
-    )
-
-
-@dataclass(frozen=True)
-class Defense:
-    """A defence folder, read.
-
-    Attributes:
-        rectifier: in evaluation mode.
-        detector: in evaluation mode.
-        condition: what it was trained on.
-        digest: SHA-256 of its ``defense.json``, which holds the digests of both files.
-    """
-
-    rectifier: nn.Module
-    detector: nn.Module
-    condition: dict[str, object]
-    digest: str
-
-
-def load_defense(folder: str | Path) -> Defense:
-    """Read a defence folder that :func:`save_defense` wrote.
+def as_target(
+    network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, *, bgr: bool
+) -> TargetNetwork:
+    """Any classifier as a target network; see :meth:`Guard.load` for the arguments.
 
     Raises:
-        UapError: a file is missing, altered, truncated or not ours, or of a newer schema.
+        UapError: mean and std do not fit the network.
     """
-    folder = Path(folder)
-    path = folder / "defense.json"
-    content = read_json(path, "a defence folder written by uap_lightning.train")
-    schema, settings = content.get("schema"), content.get("settings")
-    digests, condition = content.get("sha256"), content.get("condition")
-    if schema != SCHEMA:
-        raise UapError(
-            f"{path} has schema {schema}: expected {SCHEMA}; use the version of uap-lightning "
-            "that wrote it, or train again."
-        )
-    if not (
-        isinstance(settings, dict) and isinstance(digests, dict) and isinstance(condition, dict)
-    ):
-        raise UapError(f"{path} lacks its settings: expected a file that training wrote.")
-    modules = {}
-    for part in _PARTS:
-        file = folder / f"{part}.safetensors"
-        if digest_of_file(file) != digests.get(part):
+    if isinstance(network, TargetNetwork):
+        if mean is not None or std is not None or bgr:
             raise UapError(
-                f"{file} is not the file that {path} describes (its SHA-256 differs): put the "
-                "original back, or train again."
+                f"the network {network.name} is a TargetNetwork and normalises by itself: leave "
+                "out mean, std and bgr."
             )
-        modules[part] = _build(settings.get(part), path)
-        modules[part].load_state_dict(read_tensors(file)[0])
-        modules[part].eval()
-    return Defense(modules["rectifier"], modules["detector"], condition, digest_of_file(path))
-
-
-def _build(settings: object, path: Path) -> nn.Module:
-    content: dict[str, Any] = settings if isinstance(settings, dict) else {}
-    target = content.get("_target_")
-    # The file comes from elsewhere perhaps: it may name our own classes and nothing else.
-    if not str(target).startswith(("uap_lightning.rectifiers.", "uap_lightning.detectors.")):
+        return network
+    mean, std = mean or (0.0,) * 3, std or (1.0,) * 3
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise UapError(
-            f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning."
+            f"mean is {list(mean)} and std is {list(std)}: expected three numbers each, and std "
+            "above 0."
         )
-    module: nn.Module = hydra.utils.instantiate(content)
-    return module
+    if 0 < max(mean) <= 1:
+        raise UapError(
+            f"mean is {list(mean)}: expected pixel units from 0 to 255; multiply mean and std by "
+            "255."
+        )
+    return TargetNetwork(network, type(network).__name__, mean, std, bgr=bgr)
+
+
+def _compare(defense: Defense, network: TargetNetwork, *, named: bool) -> None:
+    """Refuse what cannot work and warn of what was not measured."""
+    classes = _count_classes(network, defense.size)
+    trained, expected = defense.condition.get("train_network"), defense.condition.get("classes")
+    other_classes = isinstance(expected, int) and classes != expected
+    other_name = named and trained is not None and network.name != trained
+    if other_classes or other_name:
+        known = f" of {expected} classes" if isinstance(expected, int) else ""
+        warnings.warn(
+            f"the defence was trained for {trained}{known} and guards {network.name} of "
+            f"{classes} classes: it works, but its measured rates hold for {trained} alone; "
+            "measure this pair by python -m uap_lightning.evaluate.",
+            stacklevel=3,
+        )
+
+
+def _count_classes(network: TargetNetwork, size: int) -> int:
+    try:
+        with torch.no_grad():
+            logits = network(torch.full((1, 3, size, size), 127.0, device=network.mean.device))
+    except Exception as error:  # a network of any make raises what it likes
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UapError(
+            f"the defence was trained on images of side {size}, which the network {network.name} "
+            f"does not take ({reason}): train a defence with data.crop set to the network's size."
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UapError(
+            f"the network {network.name} returns {found}: expected N x K logits; wrap it in a "
+            "module that returns its logits."
+        )
+    return int(logits.shape[1])

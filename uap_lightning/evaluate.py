@@ -8,7 +8,7 @@ network under test, and the network that the test perturbations are made on wher
 from omegaconf import DictConfig
 
 from uap_lightning.craft import find_bank, load_data_and_network, load_network
-from uap_lightning.defense import Defense, load_defense
+from uap_lightning.defense_folder import Defense, load_defense
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
 from uap_lightning.module import RectifierModule

@@ -20,7 +20,7 @@ from uap_lightning.errors import UapError
 from uap_lightning.progress import console
 
 
-def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
+def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: bool = True) -> None:
     """Run an entry point under Hydra; what the user can mend ends in one sentence.
 
     With HYDRA_FULL_ERROR=1 the traceback is shown as well.
@@ -28,6 +28,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     Args:
         task: takes the composed config.
         config_name: the primary config, without its suffix.
+        resumes: run again after an interruption, the command goes on from where it was.
     """
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     told: list[UapError] = []
@@ -69,7 +70,8 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("interrupted: the same command goes on from here.", markup=False)
+        then = "the same command goes on from here" if resumes else "nothing was written"
+        console.print(f"interrupted: {then}.", markup=False)
         sys.exit(130)
 
 

@@ -17,10 +17,11 @@ from uap_lightning.callbacks import TestMetrics
 from uap_lightning.config import build
 from uap_lightning.craft import ball_of, find_bank, load_data_and_network
 from uap_lightning.data import PhotographDataModule
-from uap_lightning.defense import save_defense
+from uap_lightning.defense_folder import save_defense
 from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
+from uap_lightning.model_card import write_card
 from uap_lightning.module import RectifierModule, read_condition
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank
@@ -57,6 +58,7 @@ def train(cfg: DictConfig) -> float | None:
                 run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
             defense = write_defense(cfg, run, module, condition)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
+            write_card(defense.parent, run.content)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([run.content])
@@ -209,7 +211,11 @@ def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition:
         for part in ("rectifier", "detector")
     }
     folder = run.folder / "defense"
-    save_defense(folder, module.rectifier, module.detector, settings, dict(condition))
+    use: dict[str, object] = {
+        "classes": module.network.check_size(cfg.data.crop),
+        "resize": cfg.data.resize,
+    }
+    save_defense(folder, module.rectifier, module.detector, settings, {**condition, **use})
     return folder / "defense.json"
 
 

@@ -26,6 +26,9 @@ LAYOUT = "3 x H x W"
 
 Pixels = NDArray[np.uint8]
 
+# Resized to a short side of 256, an image of this ratio has 6 million pixels.
+_NARROWEST = 100
+
 
 class ImageCache:
     """Resized photographs, read from one file.
@@ -150,14 +153,16 @@ def read_pixels(
 ) -> Pixels:
     """Decode one photograph to RGB, upright, with its short side resized: uint8, H x W x 3.
 
+    Of an animation it is the first frame; see :func:`to_rgb` for the kinds of pixels.
+
     Raises:
-        CorruptImage: the file is missing, truncated or no image.
+        CorruptImage: the file is missing, truncated, no image, or too narrow to resize.
         UapError: the image is too small.
     """
     name = photograph.name
     try:
         with photograph.open() as content, Image.open(content) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
         raise CorruptImage(f"{name} is not an image: remove it or replace it.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -171,6 +176,11 @@ def read_pixels(
             f"{smallest}: remove it, set data.crop to a smaller size, or set data.upscale=true."
         )
     if resize is not None:
+        if max(image.size) > _NARROWEST * min(image.size):
+            raise CorruptImage(
+                f"{name} is {image.width} x {image.height} pixels: expected sides of a ratio up to "
+                f"{_NARROWEST}; crop it or remove it."
+            )
         image = functional.resize(image, resize)
     if square:
         image = functional.center_crop(image, min(image.size))
@@ -185,6 +195,26 @@ def _read_if_whole(
     except CorruptImage as error:
         log.warning("Left out: %s", error)
         return None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any image as 8-bit RGB.
+
+    Sixteen bits become the upper eight, where Pillow would cut everything above 255. What is
+    transparent shows white. Grey, palette and CMYK are converted as Pillow does.
+
+    Raises:
+        ValueError: pixels are floats, whose white nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floats: expected 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.int64).clip(0, 65_535)
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

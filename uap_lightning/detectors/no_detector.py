@@ -20,4 +20,4 @@ class NoDetector(nn.Module):
 
     def forward(self, difference: Tensor) -> Tensor:
         """Score 1 for each difference: N x 3 x H x W to N."""
-        return torch.ones(len(difference), device=difference.device)
+        return torch.ones(difference.shape[0], device=difference.device)

@@ -54,7 +54,7 @@ class GratingEnergy(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images of any scale: N x 3 x H x W to N x 8."""
         response = functional.conv2d(images, self.kernels, stride=2)
-        pairs = response.reshape(len(images), CLASSES, 2, 2, *response.shape[-2:])
+        pairs = response.reshape(images.shape[0], CLASSES, 2, 2, *response.shape[-2:])
         amplitude = (pairs.square().sum(3) + 1e-6).sqrt().mean((-2, -1))
         logits: Tensor = 8.0 * (amplitude[:, :, 0] + 1.5 * amplitude[:, :, 1])
         return logits

@@ -1,0 +1,159 @@
+"""The exported guard, in onnxruntime alone and in torch.export, against the guard."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import composed
+from uap_lightning import export as export_entry
+from uap_lightning.defense import Guard
+from uap_lightning.detectors import NoDetector
+from uap_lightning.errors import UapError
+from uap_lightning.export import OUTPUTS, describe, export, to_onnx, to_program, to_pt2
+from uap_lightning.networks import TargetNetwork
+
+# A process that has onnxruntime and no PyTorch: it answers batches of several lengths.
+BARE = """
+import json, sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession("guard.onnx", providers=["CPUExecutionProvider"])
+images = numpy.load("images.npy")
+found = {}
+for n in (1, 3, len(images)):
+    for output, value in zip(session.get_outputs(), session.run(None, {"images": images[:n]})):
+        found[f"{output.name}{n}"] = value
+numpy.savez("found.npz", **found)
+[given] = session.get_inputs()
+record = session.get_modelmeta().custom_metadata_map["uap_lightning"]
+print(json.dumps({"shape": given.shape, "type": given.type, "record": json.loads(record)}))
+assert not {"torch", "onnx", "uap_lightning"} & set(sys.modules)
+"""
+
+
+@pytest.fixture
+def guard(defense, network):
+    return Guard.load(defense, network)
+
+
+def in_onnxruntime(images):
+    np.save("images.npy", images.numpy())
+    pytest.importorskip("onnxruntime")
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return np.load("found.npz"), json.loads(done.stdout)
+
+
+def test_one_onnx_file_answers_as_the_guard_does_in_onnxruntime_alone(guard, defense, images):
+    pytest.importorskip("onnxscript")
+    options = (f"defense={defense}", "network=tiny", "output=guard.onnx")
+    export(composed("export", *options))
+    assert [p.name for p in Path.cwd().glob("*.onnx*")] == ["guard.onnx"]
+    x = images.take(range(40)).float()
+    found, said = in_onnxruntime(x)
+    assert said["shape"][1:] == [3, 32, 32]
+    assert said["type"] == "tensor(float)"
+    assert said["record"]["defense"] == guard.defense.digest
+    for n in (1, 3, 40):
+        seen = guard.inspect(x[:n])
+        for name in OUTPUTS:
+            expected = getattr(seen, name).numpy()
+            np.testing.assert_allclose(found[f"{name}{n}"], expected, atol=1e-3)
+    assert 0 < found["perturbed40"].sum() < 40
+
+    # what is there is not replaced unless asked for
+    with pytest.raises(UapError, match=r"guard\.onnx exists"):
+        export(composed("export", *options))
+    assert len(in_onnxruntime(x)[0].files) == 12
+
+
+def test_half_precision_halves_the_layers_and_keeps_the_answers(defense, images):
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 32, 3, 2), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 3, 2)]
+    model = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(3136, 8))
+    guard = Guard.load(defense, model, mean=[127.5] * 3, std=[64.0] * 3)
+    x = images.take(range(40))
+    before = guard.inspect(x)
+    program = to_program(guard, torch.uint8, half=True)
+    content = to_onnx(program, describe(guard, "uint8", 16))
+    Path("guard.onnx").write_bytes(content)
+    found, said = in_onnxruntime(x)
+    assert said["type"] == "tensor(uint8)"
+    np.testing.assert_allclose(found["logits40"], before.logits.numpy(), atol=0.02)
+    clear = before.score.abs().numpy() > 0.05
+    assert clear.sum() > 30
+    assert (found["perturbed40"] == before.perturbed.numpy())[clear].all()
+    onnx = pytest.importorskip("onnx")
+    stored = [t for t in onnx.load_from_string(content).graph.initializer if t.data_type == 10]
+    weights = sum(p.numel() for part in (model, guard.rectifier) for p in part.parameters())
+    assert sum(int(np.prod(t.dims)) for t in stored) == weights
+    # the guard itself stays as it was
+    assert torch.equal(guard.inspect(x).logits, before.logits)
+
+
+@pytest.mark.parametrize("pixels", [torch.float32, torch.uint8])
+def test_a_torch_export_file_answers_as_the_guard_does(guard, images, pixels):
+    Path("guard.pt2").write_bytes(to_pt2(to_program(guard, pixels, half=False), {"size": 32}))
+    extra = {"uap_lightning.json": ""}
+    program = torch.export.load("guard.pt2", extra_files=extra).module()
+    assert json.loads(extra["uap_lightning.json"]) == {"size": 32}
+    for n in (1, 7):
+        x = images.take(range(n)).to(pixels)
+        for found, name in zip(program(x), OUTPUTS, strict=True):
+            torch.testing.assert_close(found, getattr(guard.inspect(x), name))
+
+
+def test_a_guard_without_a_detector_is_exported(network, guard, images):
+    every = Guard(network, guard.rectifier, NoDetector())
+    every._defense = guard.defense
+    program = to_program(every, torch.float32, half=False).module()
+    x = images.take(range(5)).float()
+    assert program(x)[2].tolist() == [True] * 5
+    torch.testing.assert_close(program(x)[0], network(guard.rectifier(x)))
+
+
+class Undecided(torch.nn.Module):
+    """Its forward pass depends on what it is given, which no graph can hold."""
+
+    def forward(self, x):
+        pooled = x.mean((2, 3))
+        return pooled if pooled.sum() > 0 else -pooled
+
+
+def test_what_cannot_be_exported_is_told(defense, network, guard, monkeypatch):
+    with pytest.warns(UserWarning, match="3 classes"):
+        undecided = Guard.load(defense, Undecided())
+    with pytest.raises(UapError, match="Undecided cannot be exported"):
+        to_program(undecided, torch.float32, half=False)
+    with pytest.raises(UapError, match=r"Guard\.load"):
+        to_program(Guard(network, guard.rectifier, guard.detector), torch.float32, half=False)
+    monkeypatch.setattr(export_entry.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UapError, match=r"uap-lightning\[export\]"):
+        to_onnx(to_program(guard, torch.float32, half=False), {})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("output=guard.pth", r"ends in \.onnx or \.pt2"),
+        ("pixels=int8", "expected one of float32, uint8"),
+        ("precision=8", "expected 32 or 16"),
+        ("defense=nowhere", "nowhere"),
+    ],
+)
+def test_bad_settings_are_refused(defense, override, said):
+    options = [f"defense={defense}", "network=tiny", "output=guard.onnx", override]
+    with pytest.raises(UapError, match=said):
+        export(composed("export", *options))
+    assert not Path("guard.onnx").exists()
+
+
+def test_the_name_of_a_network_is_in_the_record(guard, network):
+    assert isinstance(guard.network, TargetNetwork)
+    record = describe(guard, "uint8", 16)
+    assert (record["network"], record["size"], record["pixels"]) == ("tiny", 32, "uint8")

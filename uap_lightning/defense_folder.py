@@ -1,0 +1,160 @@
+"""The defence folder: the trained rectifier and detector as files, each with its digest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.utils import get_object
+from torch import nn
+
+from uap_lightning.errors import UapError
+from uap_lightning.storage import (
+    digest_of,
+    digest_of_file,
+    make_folder,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+
+SCHEMA = 1
+RECORD = "defense.json"
+_PARTS = ("rectifier", "detector")
+# What a defence folder consists of; a model card may lie beside these.
+FILES = (RECORD, *(f"{part}.safetensors" for part in _PARTS))
+
+
+def save_defense(
+    folder: Path,
+    rectifier: nn.Module,
+    detector: nn.Module,
+    settings: dict[str, object],
+    condition: dict[str, object],
+) -> None:
+    """Write a defence folder: two safetensors files and ``defense.json``.
+
+    Args:
+        folder: created if need be.
+        rectifier: trained.
+        detector: fitted.
+        settings: how to build both: ``rectifier`` and ``detector``, each with its ``_target_``.
+        condition: what it was trained on: network, classes, norm, size, bank and so on.
+    """
+    make_folder(folder)
+    digests = {"content": digest_of([settings, condition])}
+    for part, module in zip(_PARTS, (rectifier, detector), strict=True):
+        path = folder / f"{part}.safetensors"
+        write_tensors(path, module.state_dict(), {})
+        digests[part] = digest_of_file(path)
+    write_json(
+        folder / RECORD,
+        {"schema": SCHEMA, "condition": condition, "settings": settings, "sha256": digests},
+    )
+
+
+@dataclass(frozen=True)
+class Defense:
+    """A defence folder, read.
+
+    Attributes:
+        rectifier: in evaluation mode.
+        detector: in evaluation mode.
+        condition: what it was trained on.
+        size: side in pixels of the images it was trained on.
+        digest: SHA-256 of its ``defense.json``, which holds the digests of both files.
+    """
+
+    rectifier: nn.Module
+    detector: nn.Module
+    condition: dict[str, object]
+    size: int
+    digest: str
+
+
+def load_defense(folder: str | Path) -> Defense:
+    """Read a defence folder that :func:`save_defense` wrote.
+
+    Raises:
+        UapError: a file is missing, altered, truncated or not ours, or of a newer schema.
+    """
+    folder = Path(folder)
+    path = folder / RECORD
+    content = read_json(path, "a defence folder written by uap_lightning.train")
+    schema, settings = content.get("schema"), content.get("settings")
+    digests, condition = content.get("sha256"), content.get("condition")
+    if schema != SCHEMA:
+        raise UapError(
+            f"{path} has schema {schema}: expected {SCHEMA}; use the version of uap-lightning "
+            "that wrote it, or train again."
+        )
+    if not (
+        isinstance(settings, dict)
+        and isinstance(digests, dict)
+        and isinstance(condition, dict)
+        and isinstance(condition.get("size"), int)
+    ):
+        raise UapError(f"{path} lacks its settings: expected a file that training wrote.")
+    # A folder may lack this one digest; those of its two files it must have.
+    if "content" in digests and digests["content"] != digest_of([settings, condition]):
+        raise UapError(
+            f"{path} was altered (the SHA-256 of its settings differs): put the original back, or "
+            "train again."
+        )
+    modules = {}
+    for part in _PARTS:
+        file = folder / f"{part}.safetensors"
+        if digest_of_file(file) != digests.get(part):
+            raise UapError(
+                f"{file} is not the file that {path} describes (its SHA-256 differs): put the "
+                "original back, or train again."
+            )
+        modules[part] = _build(settings.get(part), path)
+        try:
+            modules[part].load_state_dict(read_tensors(file)[0])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise UapError(
+                f"{file} does not fit the {part} of this version of uap-lightning ({reason}): "
+                "use the version that wrote it, or train again."
+            ) from error
+        modules[part].eval()
+    return Defense(
+        modules["rectifier"],
+        modules["detector"],
+        condition,
+        condition["size"],
+        digest_of_file(path),
+    )
+
+
+def _build(settings: object, path: Path) -> nn.Module:
+    """A module from its settings; they may come from elsewhere, and name our classes only."""
+    arguments = dict(settings) if isinstance(settings, dict) else {}
+    target = str(arguments.pop("_target_", None))
+    ours = ("uap_lightning.rectifiers.", "uap_lightning.detectors.")
+    found: object = None
+    if target.startswith(ours):
+        try:
+            found = get_object(target)
+        except Exception as error:  # hydra re-raises whatever the import raised
+            raise UapError(
+                f"{path} asks for {target}, which this version of uap-lightning does not have: "
+                "use the version that wrote it."
+            ) from error
+    # Our modules import others, which are within their reach and not ours.
+    if not (
+        isinstance(found, type)
+        and issubclass(found, nn.Module)
+        and f"{found.__module__}.".startswith(ours)
+    ):
+        raise UapError(
+            f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning."
+        )
+    try:
+        module: nn.Module = found(**arguments)
+    except TypeError as error:
+        raise UapError(
+            f"{path} does not fit {target} ({error}): use the version of uap-lightning that wrote "
+            "it."
+        ) from error
+    return module

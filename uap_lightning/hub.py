@@ -1,0 +1,125 @@
+"""A defence folder on the Hugging Face Hub: ``pip install 'uap-lightning[hub]'``.
+
+``python -m uap_lightning.hub push outputs/quickstart/defense USER/NAME`` and
+``python -m uap_lightning.hub pull USER/NAME defense``.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from uap_lightning.defense_folder import FILES, load_defense
+from uap_lightning.errors import UapError
+from uap_lightning.model_card import CARD
+from uap_lightning.progress import console
+from uap_lightning.storage import make_folder
+
+
+def push(folder: Path, repo: str, *, private: bool = False, api: Any = None) -> None:
+    """Put a defence folder on the Hub, in one commit; its model card becomes the page.
+
+    Args:
+        folder: a defence folder; nothing else that lies in it is sent.
+        repo: ``USER/NAME``; it is created if need be.
+        private: of a repository that is created.
+        api: a ``huggingface_hub.HfApi``; one with the stored login when None.
+
+    Raises:
+        UapError: the folder is not whole, or the Hub refuses.
+    """
+    load_defense(folder)
+    api = api or _api()
+    from huggingface_hub import CommitOperationAdd
+
+    paths = {name: folder / name for name in FILES}
+    if (folder / CARD).is_file():
+        paths |= {CARD: folder / CARD, "README.md": folder / CARD}
+    operations = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in paths.items()
+    ]
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        api.create_commit(repo, operations=operations, commit_message="Add the defence")
+    except Exception as error:  # the Hub's client raises its own and its transports' errors
+        raise _told(f"{folder} could not be pushed to {repo}", error) from error
+
+
+def pull(repo: str, folder: Path, *, revision: str | None = None, api: Any = None) -> None:
+    """Fetch a defence folder from the Hub; it takes its place once every digest is right.
+
+    Args:
+        repo: ``USER/NAME``.
+        folder: is created.
+        revision: branch, tag or commit; the newest when None.
+        api: a ``huggingface_hub.HfApi``; one with the stored login when None.
+
+    Raises:
+        UapError: the folder exists, the Hub refuses, or what it holds is not a whole defence.
+    """
+    if folder.exists():
+        raise UapError(f"{folder} exists: give another folder, or remove it.")
+    api = api or _api()
+    make_folder(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+        fetched = Path(place) / "fetched"
+        try:
+            api.snapshot_download(
+                repo, revision=revision, allow_patterns=[*FILES, CARD], local_dir=fetched
+            )
+        except Exception as error:  # as in push
+            raise _told(f"{repo} could not be pulled", error) from error
+        whole = make_folder(Path(place) / "whole")
+        # The client keeps notes of its own beside the files.
+        for name in (*FILES, CARD):
+            if (fetched / name).is_file():
+                shutil.copyfile(fetched / name, whole / name)
+        load_defense(whole)
+        whole.rename(folder)
+
+
+def _api() -> Any:
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise UapError(
+            "the Hub needs huggingface_hub: pip install 'uap-lightning[hub]'."
+        ) from error
+    return HfApi()
+
+
+def _told(what: str, error: Exception) -> UapError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UapError(
+        f"{what} ({reason.rstrip('.')}): check the name and the connection, and log in by "
+        "hf auth login."
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``push FOLDER USER/NAME`` or ``pull USER/NAME FOLDER``."""
+    parser = argparse.ArgumentParser(prog="python -m uap_lightning.hub", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    pushed = verbs.add_parser("push", help="put a defence folder on the Hub")
+    pushed.add_argument("folder", type=Path)
+    pushed.add_argument("repo", help="USER/NAME")
+    pushed.add_argument("--private", action="store_true")
+    pulled = verbs.add_parser("pull", help="fetch a defence folder from the Hub")
+    pulled.add_argument("repo", help="USER/NAME")
+    pulled.add_argument("folder", type=Path)
+    pulled.add_argument("--revision", help="branch, tag or commit")
+    given = parser.parse_args(arguments)
+    try:
+        if given.verb == "push":
+            push(given.folder, given.repo, private=given.private)
+        else:
+            pull(given.repo, given.folder, revision=given.revision)
+    except UapError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
