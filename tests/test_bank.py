@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,8 +14,9 @@ from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.errors import UapError
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
-from uap_lightning.perturbations.fill import Recipe, fill_bank
+from uap_lightning.perturbations.fill import Recipe, fill_bank, take_folder
 from uap_lightning.perturbations.record import load_perturbation
+from uap_lightning.storage import digest_of
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_bounds_that_cannot_be_met_are_told(tmp_path, recipe):
     strict = dataclasses.replace(recipe, bounds=Bounds(1.0, 0.15, 2))
     with pytest.raises(UapError, match=r"min_fooling_ratio 1\.0.* in 2 attempts \(fooling ratio"):
         fill_bank(tmp_path, strict, 1, 1)
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.glob("tiny*/**/*.safetensors"))
     diverse = dataclasses.replace(recipe, bounds=Bounds(0.0, 0.0, 2))
     with pytest.raises(UapError, match="cosine"):
         fill_bank(tmp_path, diverse, 2, 1)
@@ -122,6 +125,83 @@ def test_a_second_seed_is_tried(tmp_path, recipe):
     bank = fill_bank(tmp_path, bounded, 1, 1)
     assert bank.records[0].attempt == 1
     assert bank.records[0].seed == calls[1]
+
+
+def seeds(name, attempt):
+    return int(digest_of([0, name, attempt])[:8], 16)
+
+
+def filled_by_two(root, recipe, attack):
+    """Two threads fill one bank; the first to begin crafts train-0000 until all others are made."""
+    others_made, made = threading.Event(), []
+
+    def crafting(network, images, labels, norm, seed):
+        made.append(seed)
+        if seed == seeds("train-0000", 0):
+            assert others_made.wait(60)
+        if seed == seeds("test-0000", 0):
+            others_made.set()
+        return attack(network, images, labels, norm, seed)
+
+    with ThreadPoolExecutor(2) as pool:
+        shared = dataclasses.replace(recipe, attack=crafting)
+        filling = [pool.submit(fill_bank, root, shared, 2, 1) for _ in range(2)]
+        banks = [job.result(timeout=120) for job in filling]
+    assert banks[0].digest == banks[1].digest
+    return banks[0], made
+
+
+def test_two_fillers_share_the_work_and_make_the_bank_of_one(tmp_path, recipe):
+    alone = fill_bank(tmp_path / "alone", recipe, 2, 1)
+    together, made = filled_by_two(tmp_path / "together", recipe, recipe.attack)
+    assert together.digest == alone.digest
+    assert sorted(made) == sorted(
+        seeds(name, 0) for name in ("train-0000", "train-0001", "test-0000")
+    )
+    for one, other in zip(together.records, alone.records, strict=True):
+        assert dataclasses.replace(one, seconds=0) == dataclasses.replace(other, seconds=0)
+
+
+def test_a_candidate_made_ahead_meets_the_bound_it_would_have_met_alone(tmp_path, recipe):
+    def repeats(network, images, labels, norm, seed):
+        # the first try at train-0001 is train-0000 again
+        twin = seed == seeds("train-0001", 0)
+        seed = seeds("train-0000", 0) if twin else seed
+        return recipe.attack(network, images, labels, norm, seed)
+
+    alone = fill_bank(tmp_path / "a", dataclasses.replace(recipe, attack=repeats), 2, 1)
+    assert [record.attempt for record in alone.records] == [0, 1, 0]
+    together, made = filled_by_two(tmp_path / "b", recipe, repeats)
+    assert together.digest == alone.digest
+    assert seeds("train-0001", 1) in made
+    assert len(made) == 4
+
+
+def test_rejected_attempts_are_not_made_again(tmp_path, recipe):
+    strict = dataclasses.replace(recipe, bounds=Bounds(1.0, 0.15, 2))
+    for _ in range(2):
+        with pytest.raises(UapError, match="in 2 attempts"):
+            fill_bank(tmp_path, strict, 1, 1)
+        assert len(recipe.attack.made) == 2
+    more = dataclasses.replace(strict, bounds=Bounds(1.0, 0.15, 3))
+    with pytest.raises(UapError, match="in 3 attempts"):
+        fill_bank(tmp_path, more, 1, 1)
+    assert recipe.attack.made[2:] == [seeds("train-0000", 2)]
+
+
+def test_two_settings_cannot_share_a_folder(tmp_path, recipe):
+    folder = fill_bank(tmp_path, recipe, 1, 1).folder
+    take_folder(folder, recipe.description())
+    other = dataclasses.replace(recipe, norm=LpNorm(math.inf, 9.0))
+    with pytest.raises(UapError, match=r"is a bank with eps 10\.0: expected 9\.0"):
+        take_folder(folder, other.description())
+
+
+def test_a_network_that_says_one_class_of_everything_is_refused(tmp_path, recipe):
+    said = recipe.craft.prediction
+    recipe.craft.prediction = torch.full_like(said, 3)
+    with pytest.raises(UapError, match=f"tiny predicts class 3 for all {len(said)} crafting"):
+        fill_bank(tmp_path, recipe, 1, 1)
 
 
 def test_a_broken_file_is_named(tmp_path, recipe):

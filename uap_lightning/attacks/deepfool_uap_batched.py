@@ -26,7 +26,7 @@ def deepfool_uap_batched(
     max_passes: int = 10,
     candidates: int = 10,
     overshoot: float = 0.02,
-    max_iterations: int = 10,
+    max_iterations: int = 2,
     batch_size: int = 32,
 ) -> Universal:
     """Algorithm 1 of Moosavi-Dezfooli et al. (CVPR 2017) on batches instead of single images.
@@ -47,7 +47,8 @@ def deepfool_uap_batched(
         max_passes: passes over the images at most.
         candidates: classes that DeepFool considers.
         overshoot: of DeepFool.
-        max_iterations: of DeepFool.
+        max_iterations: of DeepFool; more than a few cost much and generalise less, because the
+            length is found apart.
         batch_size: images a step.
 
     Raises:

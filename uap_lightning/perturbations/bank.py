@@ -84,10 +84,11 @@ def open_bank(folder: Path, network: str, norm: LpNorm, size: int) -> Bank:
         )
     train = sorted(folder.glob("train-*.safetensors"))
     test = sorted(folder.glob("test-*.safetensors"))
-    if not train or not test:
+    if not test:
         raise UapError(
             f"bank.path is {folder}, which has {len(train)} training and {len(test)} test "
-            "perturbations: expected at least one of each; run uap_lightning.craft to fill it."
+            "perturbations: expected at least one to test on; run uap_lightning.craft to fill it, "
+            "or import some with --part test."
         )
     pairs = [load_perturbation(path) for path in [*train, *test]]
     rhos = torch.stack([rho for rho, _ in pairs])

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +16,17 @@ from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.bank import Bank, Bounds, largest_cosine, norm_name
-from uap_lightning.perturbations.record import Record, load_perturbation, save_perturbation
-from uap_lightning.storage import digest_of, locked, make_folder, read_json, write_json
+from uap_lightning.perturbations.record import (
+    Record,
+    load_perturbation,
+    ratio_text,
+    save_perturbation,
+)
+from uap_lightning.storage import digest_of, locked, read_json, write_json
 
 log = logging.getLogger(__name__)
+
+CANDIDATES = ".candidates"
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def fill_bank(root: Path, recipe: Recipe, train: int, test: int) -> Bank:
 
     Each perturbation is a file of its own, so an interrupted run goes on from the last one.
     Several processes share the work: each takes a perturbation that no other is at, under a lock
-    of its own, and leaves it in ``candidates``. Candidates enter the bank under the bank's lock
+    of its own, and leaves it in ``.candidates``. Candidates enter the bank under the bank's lock
     and in the order of their names (training ones first), each checked against all that is in
     the bank by then. So every one meets the same others however many processes there are, and
     the bank is the one that a single process would have made.
@@ -128,11 +134,18 @@ def take_folder(folder: Path, description: dict[str, object]) -> None:
 def _craft_one(folder: Path, missing: list[str], recipe: Recipe) -> bool:
     """Craft a candidate for the first name that no process is at; False when there is none."""
     for name in missing:
-        candidate = folder / "candidates" / f"{name}.safetensors"
+        candidate = folder / CANDIDATES / f"{name}.safetensors"
         with locked(_lock(folder, name), wait=False) as held:
             if held and not candidate.exists() and not (folder / candidate.name).exists():
                 rho, record = _craft_within_bounds(folder, recipe, name)
                 save_perturbation(candidate, rho, record)
+                log.info(
+                    "%s: fooling ratio %s on crafting images, %s on unseen ones, %.1f s",
+                    name,
+                    ratio_text(record.fooling_ratio),
+                    ratio_text(record.fooling_ratio_unseen),
+                    record.seconds,
+                )
                 return True
     return False
 
@@ -140,9 +153,9 @@ def _craft_one(folder: Path, missing: list[str], recipe: Recipe) -> bool:
 def _admit(folder: Path, names: list[str], bounds: Bounds) -> list[str]:
     """Let candidates into the bank in the order of ``names`` and return what is still missing."""
     with locked(folder / ".lock", wait=True):
-        for number, name in enumerate(names, start=1):
+        for name in names:
             path = folder / f"{name}.safetensors"
-            candidate = folder / "candidates" / path.name
+            candidate = folder / CANDIDATES / path.name
             if path.exists():
                 continue
             if not candidate.exists():
@@ -154,20 +167,9 @@ def _admit(folder: Path, names: list[str], bounds: Bounds) -> list[str]:
                 _reject(folder, name, f"cosine {cosine:.3f}")
                 candidate.unlink()
                 break
-            record = replace(record, cosine=cosine)
-            save_perturbation(path, rho, record)
-            _tidy(folder, name)
-            log.info(
-                "%d/%d %s: fooling ratio %.3f on crafting images, %s on unseen ones, %.1f s",
-                number,
-                len(names),
-                name,
-                record.fooling_ratio,
-                "unknown"
-                if record.fooling_ratio_unseen is None
-                else f"{record.fooling_ratio_unseen:.3f}",
-                record.seconds,
-            )
+            save_perturbation(path, rho, replace(record, cosine=cosine))
+            candidate.unlink()
+            _reasons(folder, name).unlink(missing_ok=True)
         return [name for name in names if not (folder / f"{name}.safetensors").exists()]
 
 
@@ -218,7 +220,7 @@ def _craft_within_bounds(folder: Path, recipe: Recipe, name: str) -> tuple[Tenso
 
 def _rejections(folder: Path, name: str) -> list[str]:
     """Why earlier attempts at this perturbation were rejected."""
-    path = folder / "candidates" / f"{name}.json"
+    path = _reasons(folder, name)
     if not path.exists():
         return []
     reasons = read_json(path, "rejected attempts")["reasons"]
@@ -228,20 +230,16 @@ def _rejections(folder: Path, name: str) -> list[str]:
 
 def _reject(folder: Path, name: str, reason: str) -> None:
     reasons = [*_rejections(folder, name), reason]
-    write_json(folder / "candidates" / f"{name}.json", {"reasons": reasons})
+    write_json(_reasons(folder, name), {"reasons": reasons})
     log.info("%s, attempt %d: %s misses its bound", name, len(reasons), reason)
 
 
+def _reasons(folder: Path, name: str) -> Path:
+    return folder / CANDIDATES / f"{name}.json"
+
+
 def _lock(folder: Path, name: str) -> Path:
-    return make_folder(folder / "candidates") / f".{name}.lock"
-
-
-def _tidy(folder: Path, name: str) -> None:
-    """Remove what an admitted perturbation leaves behind, and the folder with the last one."""
-    for suffix in (f"{name}.safetensors", f"{name}.json", f".{name}.lock"):
-        (folder / "candidates" / suffix).unlink(missing_ok=True)
-    with suppress(OSError):
-        (folder / "candidates").rmdir()
+    return folder / CANDIDATES / f"{name}.lock"
 
 
 def _check_predictions(recipe: Recipe) -> None:

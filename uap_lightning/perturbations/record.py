@@ -27,7 +27,8 @@ class Record:
         data: digest of the crafting images.
         passes: over the crafting images.
         seconds: crafting took.
-        fooling_ratio: share of the crafting images that it fools, 0-1.
+        fooling_ratio: share of the crafting images that it fools, 0-1; None where it was
+            imported, because it was not crafted here.
         fooling_ratio_unseen: the same on images it was not crafted on; None without any.
         cosine: largest absolute cosine to the perturbations that were there before it.
         l2: l_2 norm, pixel units.
@@ -46,7 +47,7 @@ class Record:
     data: str
     passes: float
     seconds: float
-    fooling_ratio: float
+    fooling_ratio: float | None
     fooling_ratio_unseen: float | None
     cosine: float
     l2: float
@@ -63,13 +64,13 @@ def save_perturbation(path: Path, rho: Tensor, record: Record) -> None:
     write_tensors(path, {"rho": rho.float()}, {"record": json.dumps(asdict(record))})
 
 
-def load_perturbation(path: Path) -> tuple[Tensor, Record]:
-    """Read a perturbation and its record.
+def load_perturbation(path: Path | str) -> tuple[Tensor, Record]:
+    """Read a perturbation (float32, 3 x H x W, RGB, pixel units) and its record.
 
     Raises:
         UapError: the file is truncated, or is not a perturbation file.
     """
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(Path(path))
     try:
         content = json.loads(metadata["record"])
         record = Record(**{field.name: content[field.name] for field in fields(Record)})
@@ -85,3 +86,8 @@ def load_perturbation(path: Path) -> tuple[Tensor, Record]:
             "float32, 3 x H x W; remove it from the bank."
         )
     return rho, record
+
+
+def ratio_text(ratio: float | None) -> str:
+    """A fooling ratio for people."""
+    return "unknown" if ratio is None else f"{ratio:.3f}"

@@ -1,10 +1,15 @@
 """Synthetic perturbations: Algorithm 1 of the paper and its l_2 form (section 4.2)."""
 
+import logging
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from uap_lightning.errors import UapError
 from uap_lightning.norms import LpNorm
+
+log = logging.getLogger(__name__)
 
 MAX_STEPS = 1_000
 MAX_REJECTED = 1_000
@@ -93,11 +98,43 @@ def extend(crafted: Tensor, norm: LpNorm, total: int, seed: int) -> Tensor:
         seed: of the walks.
 
     Raises:
-        UapError: ``total`` is below the number of crafted perturbations.
+        UapError: ``total`` is below the number of crafted perturbations, or there are none.
     """
     if total < len(crafted):
         raise UapError(
             f"bank.extended is {total}, fewer than the {len(crafted)} crafted perturbations for "
             "training: set it to at least bank.train."
         )
-    return torch.cat([crafted, synthesise(crafted, norm, total - len(crafted), seed)])
+    if not len(crafted):
+        raise UapError(
+            "the bank has no perturbations for training: craft some (bank.train), or import some "
+            "with --part train."
+        )
+    made = synthesise(crafted, norm, total - len(crafted), seed)
+    if len(made):
+        cosines = nearest(made, crafted)[1]
+        log.info(
+            "%d synthetic perturbations; cosine to the nearest crafted one %.2f on average, "
+            "%.2f to %.2f",
+            len(made),
+            float(cosines.mean()),
+            float(cosines.min()),
+            float(cosines.max()),
+        )
+    return torch.cat([crafted, made])
+
+
+def nearest(made: Tensor, crafted: Tensor) -> tuple[Tensor, Tensor]:
+    """For each perturbation of ``made``, which of ``crafted`` is most like it.
+
+    Args:
+        made: N x 3 x H x W.
+        crafted: K x 3 x H x W, at least one.
+
+    Returns:
+        its number (int64, N) and the absolute cosine to it (N).
+    """
+    directions = functional.normalize(crafted.flatten(1), dim=1)
+    cosines = (functional.normalize(made.flatten(1), dim=1) @ directions.T).abs()
+    largest = cosines.max(1)
+    return largest.indices, largest.values

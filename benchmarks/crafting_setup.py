@@ -1,0 +1,177 @@
+"""What the crafting benchmarks share: a network, images, and the plain loop they compare with."""
+
+import argparse
+import copy
+import math
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.data.cache import decode_once
+from uap_lightning.data.crops import CropDataset
+from uap_lightning.data.packaged import packaged_photographs
+from uap_lightning.data.photographs import Photograph
+from uap_lightning.device import pick_device
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.networks.efficientnet_lite import efficientnet_lite
+from uap_lightning.networks.weights import load_into, read_weights
+from uap_lightning.norms import LpNorm
+
+LINF = LpNorm(math.inf, 10.0)
+
+
+class Setup(NamedTuple):
+    """A network on its device, and crops with its predictions on them."""
+
+    network: TargetNetwork
+    craft: CropDataset
+    unseen: CropDataset
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """The options that the benchmarks have in common."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--network", choices=("efficientnet_lite0", "squeezenet"), required=True)
+    parser.add_argument("--weights", type=Path, help="of squeezenet: a state dict")
+    parser.add_argument("--images", type=Path, help="folder of photographs; packaged ones if not")
+    parser.add_argument("--count", type=int, default=64, help="crafting images")
+    parser.add_argument("--unseen", type=int, default=64, help="images to measure on")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser
+
+
+def setup(arguments: argparse.Namespace) -> Setup:
+    """The network and the centre crops of the first photographs, in an order drawn by seed 0."""
+    torch.set_num_threads(arguments.threads)
+    if arguments.network == "squeezenet":
+        network = squeezenet(arguments.weights)
+    else:
+        network = efficientnet_lite(0)
+    network = network.to(pick_device(arguments.accelerator))
+    if arguments.images is None:
+        split = packaged_photographs()
+        photographs = [*split.train, *split.test]
+    else:
+        files = sorted(
+            p for p in arguments.images.iterdir() if p.suffix.lower() in (".jpeg", ".jpg")
+        )
+        photographs = [Photograph(path, None) for path in files]
+    order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = [photographs[i] for i in order[: arguments.count + arguments.unseen]]
+    resize = round(arguments.size * 256 / 224)
+    cache = decode_once(chosen, resize, 1, arguments.cache)
+    parts = []
+    for numbers in (range(arguments.count), range(arguments.count, len(chosen))):
+        crops = CropDataset(cache, list(numbers), [-1] * len(numbers), arguments.size, 1, 0)
+        crops.prediction = clean_predictions(network, crops)
+        parts.append(crops)
+    return Setup(network, *parts)
+
+
+def squeezenet(weights: Path) -> TargetNetwork:
+    """SqueezeNet 1.1 with the weights of its Caffe release: BGR minus the mean."""
+    model = torchvision.models.squeezenet1_1()
+    tensors = {name: tensor.float() for name, tensor in read_weights(weights).items()}
+    load_into(model, tensors, "squeezenet", weights)
+    return TargetNetwork(model, "squeezenet", [104.0, 117.0, 123.0], [1.0] * 3, bgr=True)
+
+
+class Stock(nn.Module):
+    """A network as its library ships it: default memory format, weights that take gradients."""
+
+    def __init__(self, network: TargetNetwork) -> None:
+        super().__init__()
+        self.bgr = network.bgr
+        self.mean, self.std = network.mean, network.std
+        self.model = copy.deepcopy(network.model).to(memory_format=torch.contiguous_format)
+        self.model.requires_grad_(True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images with values 0-255."""
+        images = images.flip(1) if self.bgr else images
+        logits: Tensor = self.model((images - self.mean) / self.std)
+        return logits
+
+
+def plain_loop(
+    network: nn.Module,
+    images: CropDataset,
+    norm: LpNorm,
+    seed: int,
+    passes: int,
+    limit: float = math.inf,
+) -> Tensor:
+    """Universal perturbations as the code of Moosavi-Dezfooli et al. goes about them.
+
+    One image after the other, predicted clean and perturbed anew each time, one backward pass
+    for each of ten classes; at the end of a pass all images are predicted twice again.
+
+    Args:
+        network: takes pixels.
+        images: crafting images.
+        norm: the ball.
+        seed: of the order of the images.
+        passes: over the images.
+        limit: seconds after which it stops.
+    """
+    started = time.perf_counter()
+    device = next(network.parameters()).device
+    rho = torch.zeros(1, 3, images.size, images.size, device=device)
+    generator = torch.Generator().manual_seed(seed)
+
+    def say(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            predicted: Tensor = network(batch).argmax(1)
+        return predicted
+
+    for _ in range(passes):
+        for number in torch.randperm(len(images), generator=generator).tolist():
+            if time.perf_counter() - started > limit:
+                return rho[0].cpu()
+            image = images.take([number]).to(device).float()
+            if int(say(image)) == int(say(image + rho)):
+                step, iterations = plain_deepfool(network, image + rho)
+                if iterations < 9:
+                    rho = norm.project(rho + step)
+        for start in range(0, len(images), 100):
+            block = images.take(range(start, min(start + 100, len(images)))).to(device).float()
+            _ = say(block) != say(block + rho)
+    return rho[0].cpu()
+
+
+def plain_deepfool(network: nn.Module, image: Tensor) -> tuple[Tensor, int]:
+    """DeepFool as its authors' code goes about it: 10 classes, overshoot 0.02, 10 iterations."""
+    with torch.no_grad():
+        order = network(image)[0].argsort(descending=True)[:10]
+    total = torch.zeros_like(image)
+    point = image
+    iterations, said = 0, int(order[0])
+    while said == int(order[0]) and iterations < 10:
+        point = point.detach().requires_grad_()
+        logits = network(point)[0]
+        gradients: list[Tensor] = []
+        for k in order:
+            point.grad = None
+            logits[k].backward(retain_graph=True)
+            assert point.grad is not None
+            gradients.append(point.grad.clone())
+        best, step = math.inf, total
+        for k in range(1, len(order)):
+            w = gradients[k] - gradients[0]
+            distance = abs(float((logits[order[k]] - logits[order[0]]).detach())) / float(w.norm())
+            if distance < best:
+                best, step = distance, (distance + 1e-4) * w / w.norm()
+        total = total + step
+        point = image + 1.02 * total
+        with torch.no_grad():
+            said = int(network(point)[0].argmax())
+        iterations += 1
+    return 1.02 * total, iterations
