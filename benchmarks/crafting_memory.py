@@ -34,7 +34,8 @@ def random_cache(folder: Path, count: int) -> ImageCache:
     with (folder / "pixels.bin").open("wb") as file:
         for _ in range(count):
             file.write(generator.integers(0, 256, 3 * SIZE * SIZE, dtype=np.uint8).tobytes())
-    write_json(folder / "index.json", {"digest": str(count), "sizes": [[SIZE, SIZE]] * count})
+    index = {"digest": str(count), "sizes": [[SIZE, SIZE]] * count, "skipped": []}
+    write_json(folder / "index.json", index)
     return ImageCache(folder)
 
 
