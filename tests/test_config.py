@@ -13,13 +13,16 @@ from uap_lightning.errors import UapError
 CONF = Path(find_conf())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF
+    (str(path.parent.relative_to(CONF)), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF
 )
 NEEDED = {
     ("network", "timm"): ["network.model=resnet18"],
     ("network", "torchvision"): ["network.model=resnet18"],
     ("data", "folder"): ["data.root=images"],
     ("data", "imagenet_sample"): ["data.root=images"],
+    ("experiment", "sample"): ["data.root=images"],
 }
 LISTS = {"protocol", "logger", "callbacks"}
 
