@@ -9,8 +9,10 @@ from typing import Any, cast
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
 from rich.progress import TaskID
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.detectors import Detector, fit_detector
@@ -92,11 +94,12 @@ class FitDetector(Callback):
         # Relatives may be weakened, which would draw the boundary towards clean images.
         sampler = replace(training, share=self.perturbed_share, vary=False, seed=self.seed + 1)
         module.rectifier.eval()
-        fit_detector(
-            cast(Detector, module.detector),
-            module.rectifier,
-            self._batches(data, sampler, module.device),
-        )
+        detector = module.detector
+        if trainer.is_global_zero:
+            batches = self._batches(data, sampler, module.device)
+            fit_detector(cast(Detector, detector), module.rectifier, batches)
+        # The other processes wait for the first one's.
+        detector.load_state_dict(trainer.strategy.broadcast(detector.state_dict()))
 
     def _batches(
         self, data: PhotographDataModule, sampler: PerturbationSampler, device: torch.device
@@ -155,7 +158,7 @@ class TestMetrics(Callback):
         for name, row in self.rows.items():
             for metric, value in row.items():
                 if isinstance(value, float):
-                    pl_module.log(f"test/{name}/{metric}", value)
+                    pl_module.log(f"test/{name}/{metric}", value, sync_dist=True)
 
 
 class Panel(Callback):
@@ -192,3 +195,6 @@ def _send(trainer: Trainer, panel: Image.Image) -> None:
         log_image = getattr(logger, "log_image", None)
         if log_image is not None:
             log_image("test/panel", [panel])
+        elif isinstance(logger, TensorBoardLogger):
+            pixels = pil_to_tensor(panel)
+            logger.experiment.add_image("test/panel", pixels, trainer.global_step)

@@ -46,6 +46,11 @@ def check(cfg: DictConfig) -> None:
         _check_bank(cfg.bank)
     if "rectifier" in cfg:
         _check_training(cfg.rectifier)
+        if cfg.rectifier.optimizer is None and cfg.trainer.get("strategy", "auto") != "auto":
+            raise UapError(
+                f"trainer.strategy is {cfg.trainer.strategy} and rectifier={cfg.rectifier.name} "
+                "is not trained: set trainer=default, one process is all it takes."
+            )
     if "detector" in cfg:
         _check_detector(cfg.detector)
     if "accelerator" in cfg and cfg.accelerator not in ACCELERATORS:

@@ -128,6 +128,7 @@ class CraftConfig(JobConfig):
     data: dict[str, Any] = MISSING
     attack: dict[str, Any] = MISSING
     bank: BankConfig = field(default_factory=BankConfig)
+    logger: dict[str, Any] = MISSING
 
 
 @dataclass
@@ -138,7 +139,6 @@ class TestConfig(CraftConfig):
 
     protocol: dict[str, ProtocolConfig] = MISSING
     trainer: dict[str, Any] = MISSING
-    logger: dict[str, Any] = MISSING
     callbacks: dict[str, Any] = MISSING
 
 

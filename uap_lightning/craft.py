@@ -13,6 +13,7 @@ from uap_lightning.data.crops import CropDataset
 from uap_lightning.device import pick_device
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
+from uap_lightning.loggers import build_loggers, log_bank
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm, ball
 from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
@@ -29,10 +30,12 @@ def craft(cfg: DictConfig) -> None:
         if run.finished:
             log.info("The bank is complete; overwrite=true checks it again.")
             return
+        loggers = build_loggers(cfg, run, "craft")
         with run.stage("data"):
             data, network = load_data_and_network(cfg)
         with run.stage("craft"):
             bank = find_bank(cfg, data, network)
+        log_bank(loggers, bank)
         run.content["digests"] = {"bank": bank.digest}
         log.info(
             "The bank %s holds %d training and %d test perturbations",

@@ -1,8 +1,18 @@
 """Where a job computes, and in which precision."""
 
+import os
+
 import torch
 
 from uap_lightning.errors import UapError
+
+# Whoever starts several processes numbers them by these: Lightning, torchrun, SLURM.
+_NUMBERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+def is_first() -> bool:
+    """Whether this is the one that writes of the processes that train together, or alone."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in _NUMBERS)
 
 
 def pick_device(accelerator: str) -> torch.device:
@@ -17,7 +27,8 @@ def pick_device(accelerator: str) -> torch.device:
     if accelerator == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        # Of the processes that train together, each has a GPU of its own.
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if accelerator == "auto":
         return torch.device("cpu")
     raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")

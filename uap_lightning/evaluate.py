@@ -11,6 +11,7 @@ from uap_lightning.craft import find_bank, load_data_and_network, load_network
 from uap_lightning.defense_folder import Defense, load_defense
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
+from uap_lightning.loggers import build_loggers, log_bank, log_rows
 from uap_lightning.module import RectifierModule
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.report import show
@@ -25,6 +26,7 @@ def evaluate(cfg: DictConfig) -> float | None:
         if not run.finished:
             defense = load_defense(cfg.defense)
             check_size(defense, cfg.data.crop)
+            loggers = build_loggers(cfg, run, "evaluate")
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
             write_json(run.folder / "split.json", data.split_lists)
@@ -42,8 +44,11 @@ def evaluate(cfg: DictConfig) -> float | None:
                 scheduler=None,
                 condition=condition,
             )
+            log_bank(loggers, bank)
+            trainer = build_trainer(cfg, loggers)
             with run.stage("test"):
-                run.content["rows"] = test(cfg, build_trainer(cfg), module, data, bank, condition)
+                rows = run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
+            log_rows(loggers, rows)
             run.content["digests"] = {"bank": bank.digest, "defense": defense.digest}
     show([run.content])
     rows = run.content["rows"]

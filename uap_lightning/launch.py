@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 import torch
@@ -97,7 +97,7 @@ def _tell(failed: list[JobReturn]) -> None:
 def _failures_gathered() -> Iterator[list[JobReturn]]:
     """Gather the jobs that fail; Hydra would raise the first one's error and drop the others."""
     failed: list[JobReturn] = []
-    hydras = JobReturn.return_value
+    hydras: Any = JobReturn.return_value
 
     def value(job: JobReturn) -> object:
         if job.status is JobStatus.FAILED:

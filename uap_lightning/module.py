@@ -64,7 +64,8 @@ class RectifierModule(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.strict_loading = False
-        self.save_hyperparameters(dict(condition))
+        # Loggers get the whole config, whose groups have some of these names.
+        self.save_hyperparameters(dict(condition), logger=False)
 
     def guard(self) -> Guard:
         """The defence as it stands."""
@@ -79,7 +80,8 @@ class RectifierModule(LightningModule):
         if self.cross_entropy:
             logits = self.network(rectified)
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, batch["prediction"])
-        self.log("train/loss", loss, prog_bar=True)
+        loss = loss * batch.get("weight", 1.0)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -14,13 +14,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from uap_lightning.device import is_first
+
 Item = TypeVar("Item")
 
 console = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
-    """A rich progress bar on standard error; nothing is drawn where that is not a terminal."""
+    """A rich progress bar on standard error.
+
+    Nothing is drawn where that is not a terminal, nor by more than the first of the processes
+    that train together.
+    """
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -29,7 +35,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal and is_first()),
         transient=True,
     )
 

@@ -7,18 +7,22 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
 from uap_lightning.check import check
+from uap_lightning.device import is_first
 from uap_lightning.errors import UapError
 from uap_lightning.results import FILE, SCHEMA, git_commit, library_versions, read_results
 from uap_lightning.storage import locked, make_folder, write_json
+
+log = logging.getLogger(__name__)
 
 # These decide nothing of a result: a finished or interrupted run is the same run without them.
 _INCIDENTAL = ("overwrite", "logger", "paths", "ckpt_path")
@@ -28,6 +32,8 @@ _EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     # A resumed run finds its own checkpoints.
     ".*Checkpoint directory .* exists and is not empty.*",
+    # What the CSV logger would remove has been renamed.
+    ".*Previous log files in this directory will be deleted.*",
     # The target network stays in evaluation mode on purpose.
     ".*module\\(s\\) in eval mode at the start of training.*",
     # A small collection has fewer batches than log_every_n_steps.
@@ -53,6 +59,7 @@ class Run:
         self.finished = False
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
+            "run_id": uuid4().hex[:8],
             "status": "running",
             "reason": None,
             "rows": [],
@@ -76,8 +83,9 @@ class Run:
             self.write()
 
     def write(self) -> None:
-        """Bring ``results.json`` up to date."""
-        write_json(self.folder / FILE, self.content)
+        """Bring ``results.json`` up to date; the first of several processes does so for all."""
+        if is_first():
+            write_json(self.folder / FILE, self.content)
 
 
 @contextmanager
@@ -86,14 +94,15 @@ def running(cfg: DictConfig) -> Iterator[Run]:
 
     Checks the config, takes the output folder for itself, seeds every generator, records how the
     job ends, closes the loggers and leaves the process as it was, so that the next job of a
-    sweep starts clean.
+    sweep starts clean. Of the processes that train together, the first holds the folder for all.
 
     Raises:
         UapError: the config is refused, or the folder is in use or holds a run with other
             settings.
     """
     folder = make_folder(Path(cfg.paths.output_dir))
-    with locked(folder / ".lock", wait=False) as held, _process_restored():
+    lock = locked(folder / ".lock", wait=False) if is_first() else nullcontext(True)
+    with lock as held, _process_restored():
         if not held:
             raise UapError(
                 f"another process is at work in {folder}: wait for it, or give this run its own "
@@ -105,7 +114,8 @@ def running(cfg: DictConfig) -> Iterator[Run]:
             _record_refusal(folder, cfg, error)
             raise
         run = Run(cfg, folder)
-        _take_up(run, cfg)
+        if is_first():
+            _take_up(run, cfg)
         if run.finished:
             yield run
             return
@@ -119,6 +129,8 @@ def running(cfg: DictConfig) -> Iterator[Run]:
         except Exception as error:
             run.content["status"] = "failed"
             run.content["reason"] = str(error) or type(error).__name__
+            # A sweep goes on and ends with the sentences alone.
+            log.error("%s", run.content["reason"], exc_info=not isinstance(error, UapError))
             raise
         finally:
             _finish_wandb(exit_code)
@@ -127,7 +139,7 @@ def running(cfg: DictConfig) -> Iterator[Run]:
 
 def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
     """Say in ``results.json`` why a config was refused, unless an earlier result stands there."""
-    if (folder / FILE).exists():
+    if (folder / FILE).exists() or not is_first():
         return
     refused = {"schema": SCHEMA, "status": "failed", "reason": str(error), "rows": []}
     name = {"name": str(OmegaConf.to_container(cfg).get("name"))}  # type: ignore[union-attr]
@@ -147,11 +159,15 @@ def _take_up(run: Run, cfg: DictConfig) -> None:
     finished = earlier["status"] == "ok"
     if not difference and not (finished and cfg.overwrite):
         run.finished = finished
-        run.content = earlier if finished else {**run.content, "seconds": earlier["seconds"]}
+        kept: dict[str, Any] = {
+            key: earlier[key] for key in ("run_id", "seconds") if key in earlier
+        }
+        run.content = earlier if finished else {**run.content, **kept}
     elif cfg.overwrite or not (finished or checkpoints.exists()):
         # What an earlier run trained is not to be gone on from.
         shutil.rmtree(checkpoints, ignore_errors=True)
         shutil.rmtree(run.folder / "defense", ignore_errors=True)
+        shutil.rmtree(run.folder / "csv", ignore_errors=True)
     else:
         raise UapError(
             f"{run.folder} holds a run with other settings ({difference}): give this one its own "
@@ -203,6 +219,7 @@ def _process_restored() -> Iterator[None]:
     memory.fill_uninitialized_memory = False
     lightning = logging.getLogger("pytorch_lightning")
     level = lightning.level
+    threads = torch.get_num_threads()
     try:
         torch.backends.cudnn.deterministic = True
         with warnings.catch_warnings():
@@ -217,9 +234,13 @@ def _process_restored() -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
         lightning.setLevel(level)
+        torch.set_num_threads(threads)
 
 
 def _finish_wandb(exit_code: int) -> None:
     wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=exit_code)
+    if wandb is not None:
+        if wandb.run is not None:
+            wandb.finish(exit_code=exit_code)
+        # What it read from the environment, such as the mode, is not the next job's.
+        wandb.teardown()

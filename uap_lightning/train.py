@@ -6,21 +6,23 @@ protocol, write the defence folder and ``results.json``.
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger
 
 from uap_lightning.callbacks import TestMetrics
 from uap_lightning.config import build
 from uap_lightning.craft import ball_of, find_bank, load_data_and_network
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.defense_folder import save_defense
-from uap_lightning.device import pick_device, pick_precision
+from uap_lightning.device import is_first, pick_device, pick_precision
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
+from uap_lightning.loggers import build_loggers, log_bank, log_defense, log_rows
 from uap_lightning.model_card import write_card
 from uap_lightning.module import RectifierModule, read_condition
 from uap_lightning.networks import TargetNetwork
@@ -28,6 +30,7 @@ from uap_lightning.perturbations.bank import Bank
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.protocols import draw_test
+from uap_lightning.ranks import ranks
 from uap_lightning.report import show
 from uap_lightning.run import Run, running
 from uap_lightning.storage import digest_of_file, write_json
@@ -43,22 +46,30 @@ def train(cfg: DictConfig) -> float | None:
         if not run.finished:
             if cfg.ckpt_path is not None:
                 read_condition(cfg.ckpt_path)
+            loggers = build_loggers(cfg, run, "train")
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
-            write_json(run.folder / "split.json", data.split_lists)
-            trainer = build_trainer(cfg, max_steps=count_steps(cfg, data))
-            with run.stage("craft"):
-                bank = find_bank(cfg, data, network)
-            condition = training_condition(cfg, data, network, bank)
-            module = build_module(cfg, network, condition)
-            resume = find_checkpoint(cfg, run, condition)
-            with run.stage("train"):
-                fit(cfg, trainer, module, data, bank, resume)
-            with run.stage("test"):
-                run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
+            if is_first():
+                write_json(run.folder / "split.json", data.split_lists)
+            trainer = build_trainer(cfg, loggers, max_steps=count_steps(cfg, data))
+            with ranks(trainer):
+                with run.stage("craft"):
+                    bank = find_bank(cfg, data, network)
+                log_bank(loggers, bank)
+                condition = training_condition(cfg, data, network, bank)
+                module = build_module(cfg, network, condition)
+                resume = find_checkpoint(cfg, run, condition)
+                with run.stage("train"):
+                    fit(cfg, trainer, module, data, bank, resume)
+                with run.stage("test"):
+                    run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
+            if not is_first():
+                return None
             defense = write_defense(cfg, run, module, condition)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
             write_card(defense.parent, run.content)
+            log_rows(loggers, run.content["rows"])
+            log_defense(loggers, cfg.name, defense.parent)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([run.content])
@@ -104,13 +115,13 @@ def build_module(cfg: DictConfig, network: TargetNetwork, condition: Condition) 
     )
 
 
-def build_trainer(cfg: DictConfig, **arguments: int) -> Trainer:
-    """The Trainer of the config with its callbacks and loggers, and further arguments."""
+def build_trainer(cfg: DictConfig, loggers: Sequence[Logger] = (), **arguments: int) -> Trainer:
+    """The Trainer of the config with its callbacks, these loggers, and further arguments."""
     trainer: Trainer = build(
         cfg.trainer,
         precision=pick_precision(cfg.trainer.precision, pick_device(cfg.accelerator)),
         callbacks=[build(callback) for callback in cfg.callbacks.values()],
-        logger=[build(logger) for logger in cfg.logger.values()],
+        logger=loggers,
         default_root_dir=cfg.paths.output_dir,
         **arguments,
     )

@@ -103,20 +103,33 @@ class CropDataset(Dataset[Crop]):
 class StepBatches(Sampler[list[int]]):
     """Shuffled batches that depend on the seed and the step alone.
 
-    Training that goes on after an interruption sees the batches it would have seen.
+    Training that goes on after an interruption sees the batches it would have seen. Of several
+    processes, each takes every ``processes``-th item of the same batches.
 
     Args:
         count: items to draw from; every item comes once before any comes again.
         batch_size: items a batch; the last one before a new round may have fewer.
         seed: of the order.
         step: tells the number of the step that the next iteration starts at.
+        rank: number of this process.
+        processes: how many share a batch.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, step: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        step: Callable[[], int],
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
         self.step = step
+        self.rank = rank
+        self.processes = processes
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -124,10 +137,29 @@ class StepBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         start = self.step()
         for step in range(start, start + len(self)):
-            yield self.batch(step)
+            batch = self.batch(step)
+            yield [batch[position] for position in self.positions(step)]
+
+    def size(self, step: int) -> int:
+        """Items of a step, over all processes."""
+        first = step % len(self) * self.batch_size
+        return min(self.batch_size, self.count - first)
+
+    def positions(self, step: int) -> list[int]:
+        """The places in the step's batch of this process's items.
+
+        With fewer items than processes some would have none: they take the first, which
+        :meth:`weight` leaves out of the loss.
+        """
+        return list(range(self.rank, self.size(step), self.processes)) or [0]
+
+    def weight(self, step: int) -> float:
+        """What this process's mean counts for, so that the mean over processes is the batch's."""
+        own = len(range(self.rank, self.size(step), self.processes))
+        return own * self.processes / self.size(step)
 
     def batch(self, step: int) -> list[int]:
-        """The items of one step."""
+        """The items of one step, of all processes."""
         turn, position = divmod(step, len(self))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
         order = torch.randperm(self.count, generator=generator)

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.crops import Crop, CropDataset, StepBatches
@@ -20,8 +20,14 @@ from uap_lightning.storage import digest_of
 class Perturb(Protocol):
     """Perturbs a batch on its device, by the step's own random numbers."""
 
-    def __call__(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Images (float, 0-255) to (perturbed or clean images, which were perturbed)."""
+    def __call__(
+        self, images: Tensor, step: int, positions: list[int] | None = None, size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images (float, 0-255) to (perturbed or clean images, which were perturbed).
+
+        Where processes share a batch, ``images`` are those of this one, ``positions`` their
+        places in the batch, and ``size`` the images of the whole batch.
+        """
 
 
 class PhotographDataModule(LightningDataModule):
@@ -112,6 +118,16 @@ class PhotographDataModule(LightningDataModule):
         self.draw: TestDraw | None = None
         self._ready = False
 
+    @property
+    def _process(self) -> tuple[int, int]:
+        """The number of this process, and how many train together."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    @property
+    def _step(self) -> int:
+        return self.trainer.global_step if self.trainer else 0
+
     def setup(self, stage: str | None = None) -> None:
         """Decode the photographs, or find them decoded, and lay out the crops."""
         if self._ready:
@@ -162,21 +178,23 @@ class PhotographDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Crop]:
         """Training crops in an order that depends on the seed and the step only."""
-        sampler = StepBatches(
-            len(self.train),
-            self.train_batch_size,
-            self.seed,
-            step=lambda: self.trainer.global_step if self.trainer else 0,
+        return self._loader(self.train, batch_sampler=self._train_batches())
+
+    def _train_batches(self) -> StepBatches:
+        return StepBatches(
+            len(self.train), self.train_batch_size, self.seed, lambda: self._step, *self._process
         )
-        return self._loader(self.train, batch_sampler=sampler)
 
     def test_dataloader(self) -> DataLoader[Crop]:
-        """Test crops in order."""
-        return self._loader(self.test, batch_size=self.batch_size)
+        """Test crops in order; of several processes, each has a part of its own."""
+        rank, processes = self._process
+        # Parts that follow one another: gathered, they are in order again.
+        part = torch.arange(len(self.test)).tensor_split(processes)[rank]
+        return self._loader(Subset(self.test, part.tolist()), batch_size=self.batch_size)
 
     def _loader(
         self,
-        crops: CropDataset,
+        crops: Dataset[Crop],
         batch_size: int = 1,
         batch_sampler: StepBatches | None = None,
     ) -> DataLoader[Crop]:
@@ -193,8 +211,8 @@ class PhotographDataModule(LightningDataModule):
 
         Returns:
             the crop's entries with ``image`` as float 0-255 and, in training, ``input`` (what
-            the rectifier sees); in testing, ``rho`` (the perturbation drawn for each image) and
-            ``coin`` (its uniform draw).
+            the rectifier sees) and ``weight`` (of this process's mean loss); in testing, ``rho``
+            (the perturbation drawn for each image) and ``coin`` (its uniform draw).
         """
         images = batch["image"].float()
         result = {**cast(dict[str, Tensor], batch), "image": images}
@@ -204,5 +222,8 @@ class PhotographDataModule(LightningDataModule):
             result["rho"] = self.draw.perturbations.to(images.device)[which]
             result["coin"] = self.draw.coin[number].to(images.device)
         elif self.perturb is not None and self.trainer is not None:
-            result["input"], _ = self.perturb(images, self.trainer.global_step)
+            batches, step = self._train_batches(), self._step
+            positions, size = batches.positions(step), batches.size(step)
+            result["input"], _ = self.perturb(images, step, positions, size)
+            result["weight"] = torch.tensor(batches.weight(step))
         return result

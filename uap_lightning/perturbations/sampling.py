@@ -38,26 +38,33 @@ class PerturbationSampler:
                 "such as the paper's 0.5."
             )
 
-    def __call__(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, step: int, positions: list[int] | None = None, size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Perturb a batch.
 
         Args:
             images: float N x 3 x H x W, 0-255.
             step: number of the training step.
+            positions: places of these images in the step's batch, where processes share it.
+            size: images of that batch. Each process draws for all of them and keeps its own.
 
         Returns:
             clamp(I + rho, 0, 255) where the coin fell so and I elsewhere, and the coins (bool, N).
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         self.perturbations = self.perturbations.to(images.device)
-        which = torch.randint(len(self.perturbations), (len(images),), generator=generator)
-        coin = torch.rand(len(images), generator=generator) < self.share
+        size = len(images) if size is None else size
+        which = torch.randint(len(self.perturbations), (size,), generator=generator)
+        coin = torch.rand(size, generator=generator) < self.share
         rho = self.perturbations[which.to(images.device)]
         if self.vary:
-            others = torch.randint(len(self.perturbations), (len(images),), generator=generator)
+            others = torch.randint(len(self.perturbations), (size,), generator=generator)
             mixed = zip(rho, self.perturbations[others.to(images.device)], strict=True)
             relatives = [varied(one, other, generator) for one, other in mixed]
             rho = self.norm.project(torch.stack(relatives))
+        if positions is not None:
+            rho, coin = rho[positions], coin[positions]
         coin = coin.to(images.device)
         perturbed = (images + rho).clamp(0, 255)
         return torch.where(coin[:, None, None, None], perturbed, images), coin

@@ -1,0 +1,94 @@
+"""Training by two processes: the batches, draws, losses and results of one."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from tests.conftest import QUICK_TRAIN, composed, run
+from uap_lightning import train as train_entry
+from uap_lightning.check import check
+from uap_lightning.data.crops import StepBatches
+from uap_lightning.errors import UapError
+from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.sampling import PerturbationSampler
+
+
+@given(
+    count=st.integers(1, 40),
+    size=st.integers(1, 12),
+    processes=st.integers(1, 5),
+    step=st.integers(0, 30),
+)
+def test_processes_share_the_batch_that_one_would_have(count, size, processes, step):
+    whole = StepBatches(count, size, 3, lambda: step)
+    parts = [StepBatches(count, size, 3, lambda: step, r, processes) for r in range(processes)]
+    batch = next(iter(whole))
+    own = [next(iter(part)) for part in parts]
+    counted = [b for b, part in zip(own, parts, strict=True) if part.weight(step)]
+    assert sorted(n for b in counted for n in b) == sorted(batch)
+    # The mean over processes of their weighted means is the mean over the batch.
+    mean = sum(p.weight(step) * sum(b) / len(b) for p, b in zip(parts, own, strict=True))
+    assert mean / processes == pytest.approx(sum(batch) / len(batch))
+
+
+@pytest.mark.parametrize("vary", [False, True])
+def test_processes_draw_the_perturbations_that_one_would_have(vary):
+    norm = LpNorm(float("inf"), 10.0)
+    rho = norm.project(20 * torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    images = torch.full((7, 3, 8, 8), 128.0)
+    sampler = PerturbationSampler(rho, 0.5, vary, norm, 1)
+    whole, coins = sampler(images, 4)
+    for rank in range(2):
+        own = list(range(rank, 7, 2))
+        part, coin = sampler(images[own], 4, own, 7)
+        assert torch.equal(part, whole[own])
+        assert torch.equal(coin, coins[own])
+
+
+def losses(folder):
+    with (Path(folder) / "csv" / "metrics.csv").open() as file:
+        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def test_two_processes_train_and_test_as_one_does(tmp_path):
+    # 96 crops in batches of 19: no batch halves evenly, and the last of a round holds one crop.
+    settings = [
+        *QUICK_TRAIN,
+        "accelerator=cpu",
+        "rectifier.batch_size=19",
+        "trainer.log_every_n_steps=1",
+    ]
+    # As the only cell of a sweep, whose other process must not start the sweep again.
+    done = run("train", "-m", *settings, "trainer=ddp", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    two = tmp_path / "outputs" / "run"
+    one = tmp_path / "alone"
+    train_entry.train(composed("train", *settings, "paths.bank_dir=alone_bank", output=one))
+
+    assert len(losses(one)) == 12
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    content, alone = (json.loads((at / "results.json").read_text()) for at in (two, one))
+    assert content["digests"]["bank"] == alone["digests"]["bank"]
+    assert (content["status"], len(content["rows"])) == ("ok", 2)
+    for row, expected in zip(content["rows"], alone["rows"], strict=True):
+        # Every test crop is counted once.
+        assert (row["n_images"], row["n_perturbed"]) == (
+            expected["n_images"],
+            expected["n_perturbed"],
+        )
+        assert row["acc_clean"] == expected["acc_clean"]
+        assert row["defense_rate"] == pytest.approx(expected["defense_rate"], abs=5)
+    trained, expected = (load_file(at / "defense" / "rectifier.safetensors") for at in (two, one))
+    for name, tensor in expected.items():
+        assert (trained[name] - tensor).norm() < 1e-2 * tensor.norm()
+
+
+def test_a_rectifier_that_is_not_trained_needs_no_second_process():
+    with pytest.raises(UapError, match="rectifier=jpeg is not trained: set trainer=default"):
+        check(composed("train", *QUICK_TRAIN[:3], "rectifier=jpeg", "trainer=ddp"))
