@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_python_example_runs():
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    for size in ("32", "160"):
+    for size in ("32", "128"):
         example = example.replace(f"{size}, {size}), dtype", "32, 32), dtype")
     train_entry.train(composed("train", *QUICK_TRAIN, output=Path("outputs/quickstart")))
     names: dict[str, object] = {}

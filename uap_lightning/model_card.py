@@ -21,10 +21,8 @@ def write_card(folder: Path, result: Mapping[str, Any]) -> None:
         folder: a defence folder.
         result: the content of the ``results.json`` of the run that made it.
     """
-    condition = read_json(folder / RECORD, "a defence folder written by uap_lightning.train")[
-        "condition"
-    ]
-    write_atomically(folder / CARD, card(condition, result).encode())
+    record: dict[str, Any] = read_json(folder / RECORD, "a record written by uap_lightning.train")
+    write_atomically(folder / CARD, card(record["condition"], result).encode())
 
 
 def card(condition: Mapping[str, object], result: Mapping[str, Any]) -> str:
