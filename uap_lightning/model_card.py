@@ -24,6 +24,7 @@ def write_card(folder: Path, result: Mapping[str, Any]) -> None:
     condition = read_json(folder / RECORD, "a defence folder written by uap_lightning.train")[
         "condition"
     ]
+    assert isinstance(condition, dict)
     write_atomically(folder / CARD, card(condition, result).encode())
 
 
