@@ -20,6 +20,7 @@ NEEDED = {
     ("network", "torchvision"): ["network.model=resnet18"],
     ("data", "folder"): ["data.root=images"],
     ("data", "imagenet_sample"): ["data.root=images"],
+    ("experiment", "sample"): ["data.root=images"],
 }
 LISTS = {"protocol", "logger", "callbacks"}
 
