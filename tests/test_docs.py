@@ -79,7 +79,7 @@ def test_the_site_builds_strictly_loads_nothing_and_names_every_option(tmp_path)
 def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     shutil.copytree(EXAMPLES, mine)
-    overrides = (*QUICK_TRAIN, *MINE, "bank.min_fooling_ratio=0")
+    overrides = (*QUICK_TRAIN, *MINE, "bank.min_fooling_ratio=0", "attack.tries=4")
     done = run("train", "--config-dir", "conf", *overrides, cwd=mine)
     assert done.returncode == 0, done.stdout + done.stderr
     config = read_results(mine / "outputs" / "run" / "results.json")["config"]
