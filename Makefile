@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test check docs clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python -m uap_lightning.train experiment=quickstart
@@ -17,7 +17,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One environment serves both; an extra is installed when pyproject.toml is newer than its stamp.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+# One environment serves all; an extra is installed when pyproject.toml is newer than its stamp.
 $(VENV)/.%: pyproject.toml | $(BIN)/python
 ifdef UV
 	$(UV) pip install --quiet --python $(BIN)/python --editable ".[$*]"
@@ -34,4 +37,4 @@ else
 endif
 
 clean:
-	rm -rf $(VENV) outputs banks cache
+	rm -rf $(VENV) build outputs banks cache

@@ -25,7 +25,7 @@ from uap_lightning.networks.tiny import tiny
 from uap_lightning.norms import LpNorm
 from uap_lightning.storage import write_json
 
-SIZE = 224
+SIZE = 128
 
 
 def random_cache(folder: Path, count: int) -> ImageCache:

@@ -3,7 +3,7 @@
 import argparse
 import copy
 import math
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +84,22 @@ def squeezenet(weights: Path) -> TargetNetwork:
     return TargetNetwork(model, "squeezenet", [104.0, 117.0, 123.0], [1.0] * 3, bgr=True)
 
 
+class Subset:
+    """The first images of a set."""
+
+    def __init__(self, images: CropDataset, count: int) -> None:
+        self.images = images
+        self.count = min(count, len(images))
+        self.size = images.size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """The images with these numbers: uint8, N x 3 x size x size, RGB."""
+        return self.images.take(numbers)
+
+
 class Stock(nn.Module):
     """A network as its library ships it: default memory format, weights that take gradients."""
 
@@ -102,12 +118,11 @@ class Stock(nn.Module):
 
 
 def plain_loop(
-    network: nn.Module,
-    images: CropDataset,
+    network: TargetNetwork | Stock,
+    images: CropDataset | Subset,
     norm: LpNorm,
     seed: int,
     passes: int,
-    limit: float = math.inf,
 ) -> Tensor:
     """Universal perturbations as the code of Moosavi-Dezfooli et al. goes about them.
 
@@ -120,11 +135,8 @@ def plain_loop(
         norm: the ball.
         seed: of the order of the images.
         passes: over the images.
-        limit: seconds after which it stops.
     """
-    started = time.perf_counter()
-    device = next(network.parameters()).device
-    rho = torch.zeros(1, 3, images.size, images.size, device=device)
+    rho = torch.zeros(1, 3, images.size, images.size).to(network.mean)
     generator = torch.Generator().manual_seed(seed)
 
     def say(batch: Tensor) -> Tensor:
@@ -134,17 +146,16 @@ def plain_loop(
 
     for _ in range(passes):
         for number in torch.randperm(len(images), generator=generator).tolist():
-            if time.perf_counter() - started > limit:
-                return rho[0].cpu()
-            image = images.take([number]).to(device).float()
+            image = images.take([number]).to(network.mean)
             if int(say(image)) == int(say(image + rho)):
                 step, iterations = plain_deepfool(network, image + rho)
                 if iterations < 9:
                     rho = norm.project(rho + step)
         for start in range(0, len(images), 100):
-            block = images.take(range(start, min(start + 100, len(images)))).to(device).float()
+            numbers = range(start, min(start + 100, len(images)))
+            block = images.take(numbers).to(network.mean)
             _ = say(block) != say(block + rho)
-    return rho[0].cpu()
+    return rho[0].float().cpu()
 
 
 def plain_deepfool(network: nn.Module, image: Tensor) -> tuple[Tensor, int]:

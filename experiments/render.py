@@ -38,17 +38,24 @@ def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -
 def defense_rates(rows: Sequence[Row]) -> Figure:
     """Defense rates of protocol A with their intervals, floors and the paper's numbers."""
     shown = [row for row in rows if row["protocol"] == "a" and row["defense_rate"] is not None]
-    figure = Figure(figsize=(8, 1.2 + 0.4 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(8, 1.6 + 0.4 * len(shown)), layout="constrained")
     axes = figure.subplots()
+    marks: list[Any] = []
     for place, row in enumerate(reversed(shown)):
         low, high = row["ci95"]["defense_rate"] or (row["defense_rate"],) * 2
-        axes.barh(place, row["defense_rate"], height=0.6, color="#4878a8")
-        axes.plot([low, high], [place, place], color="black", linewidth=1)
-        floor = row["undefended_rate"]
-        axes.plot([floor, floor], [place - 0.3, place + 0.3], color="#d0502a", linewidth=2)
+        bar = axes.barh(place, row["defense_rate"], height=0.6, color="#4878a8", label="defended")
+        (interval,) = axes.plot([low, high], [place] * 2, "k-", linewidth=1, label="95 % interval")
+        (floor,) = axes.plot(
+            [row["undefended_rate"]] * 2,
+            [place - 0.3, place + 0.3],
+            color="#d0502a",
+            linewidth=2,
+            label="no defence",
+        )
         published = (row["paper"] or {}).get("defense_rate")
-        if published is not None:
-            axes.plot(published, place, "D", color="black", markersize=4)
+        paper = axes.plot(published or [], [place] if published else [], "kD", label="the paper")
+        if place == 0:
+            marks = [bar, interval, floor, *paper]
     labels = [
         f"{row['train_network']} {norm_label(row['train_norm'])} → "
         f"{row['test_network']} {norm_label(row['test_norm'])}"
@@ -56,9 +63,8 @@ def defense_rates(rows: Sequence[Row]) -> Figure:
     ]
     axes.set_yticks(range(len(shown)), labels)
     axes.set_xlim(0, 105)
-    axes.set_xlabel(
-        "defense rate, %, Prot-A (line: 95 % interval, red: no defence, diamond: the paper)"
-    )
+    axes.set_xlabel("defense rate, %, Prot-A")
+    figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import TINY, composed
 from uap_lightning.attacks.universal import Universal
-from uap_lightning.craft import find_bank, load_data_and_network
+from uap_lightning.craft import find_bank, load_data_and_network, predicted
 from uap_lightning.errors import UapError
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
@@ -37,8 +37,8 @@ def recipe():
         attack=attack,
         settings={"name": "signs"},
         bounds=Bounds(0.0, 0.15, 3),
-        craft=data.craft,
-        unseen=data.unseen,
+        craft=predicted(network, data.craft, data.cache_dir),
+        unseen=predicted(network, data.unseen, data.cache_dir),
         seed=0,
     )
 

@@ -5,13 +5,16 @@ import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import uap_lightning
-from tests.conftest import SETTINGS
+from tests.conftest import SETTINGS, TINY, composed
+from uap_lightning.config import build, find_conf
 from uap_lightning.defense import Guard
 from uap_lightning.defense_folder import FILES, load_defense, save_defense
 from uap_lightning.detectors import DctSvm
@@ -21,6 +24,8 @@ from uap_lightning.networks.tiny import GratingEnergy
 from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.rectifiers import ResidualPRN
 from uap_lightning.storage import digest_of
+
+RECTIFIERS = sorted(path.stem for path in Path(find_conf(), "rectifier").glob("*.yaml"))
 
 
 class Plus(torch.nn.Module):
@@ -259,6 +264,18 @@ def test_a_folder_names_our_own_classes_as_they_are(defense, detector, said):
     edit(defense, settings={**SETTINGS, "detector": detector})
     with pytest.raises(UapError, match=said):
         load_defense(defense)
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_a_folder_takes_every_rectifier_that_conf_has(tmp_path, name):
+    cfg = composed("train", *TINY, f"rectifier={name}")
+    settings = {
+        part: OmegaConf.to_container(cfg[part].model, resolve=True)
+        for part in ("rectifier", "detector")
+    }
+    rectifier = build(cfg.rectifier.model)
+    save_defense(tmp_path, rectifier, build(cfg.detector.model), settings, {"size": 32})
+    assert type(load_defense(tmp_path).rectifier) is type(rectifier)
 
 
 def test_a_folder_of_another_schema_is_refused(defense):

@@ -77,3 +77,9 @@ def test_an_l2_radius_scales_with_the_side_and_an_linf_radius_does_not():
     # sqrt(d) at 112 is half of what it is at 224
     assert ball(2, 2000, 224, 112).eps == pytest.approx(2000 * math.sqrt(112**2 / 224**2))
     assert ball(math.inf, 10, None, 112).eps == 10
+
+
+@pytest.mark.parametrize(("p", "eps"), [(math.inf, 255.0), (2.0, 255.0 * math.sqrt(3) * 224)])
+def test_a_radius_that_takes_in_every_image_is_refused(p, eps):
+    with pytest.raises(UapError, match="the distance from black to white"):
+        ball(p, eps * 1.001, 224 if p == 2 else None, 32)

@@ -18,7 +18,7 @@ from uap_lightning.report import report, show
 from uap_lightning.reports.charts import bar_charts, unseen_matrices
 from uap_lightning.reports.paper import read_paper
 from uap_lightning.reports.rows import collect, find_results
-from uap_lightning.reports.tables import cross_tables, norm_tables
+from uap_lightning.reports.tables import LINES, METRICS, cross_tables, norm_tables
 from uap_lightning.reports.text import as_csv, latex, markdown, tex
 from uap_lightning.results import read_results
 
@@ -169,6 +169,16 @@ def test_published_numbers_stand_beside_the_same_condition_only():
         result(rows=[{**row, "protocol": "b"}]),
     ):
         assert found(other, published=[published])[1][0]["paper"] is None
+
+
+def test_the_papers_own_numbers_are_found():
+    row = a_row("googlenet_bvlc", "l2", protocol="b")
+    _, rows = found(result(rows=[row]), published=read_paper(None))
+    # Table 1, second column
+    cells = {key: dict(norm_tables(rows)[0].lines)[name][0].paper for name, key in LINES[:4]}
+    table_1 = dict(zip(METRICS, (77.1, 92.4, 94.6, 94.8), strict=True))
+    for key, value in cells.items():
+        assert value.startswith(f"paper {table_1[key]} ") or row[key] is None
 
 
 def test_published_numbers_are_read_or_refused():

@@ -1,5 +1,6 @@
 """The defence folder: the trained rectifier and detector as files, each with its digest."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from uap_lightning.storage import (
 SCHEMA = 1
 RECORD = "defense.json"
 _PARTS = ("rectifier", "detector")
+_OURS = ("uap_lightning.rectifiers", "uap_lightning.detectors")
+TRUST = "UAP_TRUST"
 # What a defence folder consists of; a model card may lie beside these.
 FILES = (RECORD, *(f"{part}.safetensors" for part in _PARTS))
 
@@ -73,6 +76,9 @@ class Defense:
 
 def load_defense(folder: str | Path) -> Defense:
     """Read a defence folder that :func:`save_defense` wrote.
+
+    It may come from elsewhere: only classes of uap_lightning are built, and those of the modules
+    that the environment variable ``UAP_TRUST`` names, separated by commas.
 
     Raises:
         UapError: a file is missing, altered, truncated or not ours, or of a newer schema.
@@ -128,27 +134,29 @@ def load_defense(folder: str | Path) -> Defense:
 
 
 def _build(settings: object, path: Path) -> nn.Module:
-    """A module from its settings; they may come from elsewhere, and name our classes only."""
+    """A module from its settings; they may come from elsewhere, and name trusted classes only."""
     arguments = dict(settings) if isinstance(settings, dict) else {}
     target = str(arguments.pop("_target_", None))
-    ours = ("uap_lightning.rectifiers.", "uap_lightning.detectors.")
+    named = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
+    trusted = tuple(f"{name}." for name in (*_OURS, *named))
     found: object = None
-    if target.startswith(ours):
+    if target.startswith(trusted):
         try:
             found = get_object(target)
         except Exception as error:  # hydra re-raises whatever the import raised
             raise UapError(
                 f"{path} asks for {target}, which this version of uap-lightning does not have: "
-                "use the version that wrote it."
+                "use the version that wrote it, or run where Python finds a module of your own."
             ) from error
     # Our modules import others, which are within their reach and not ours.
     if not (
         isinstance(found, type)
         and issubclass(found, nn.Module)
-        and f"{found.__module__}.".startswith(ours)
+        and f"{found.__module__}.".startswith(trusted)
     ):
         raise UapError(
-            f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning."
+            f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning; if "
+            f"it is your own, set {TRUST}={target.partition('.')[0]} in the environment."
         )
     try:
         module: nn.Module = found(**arguments)

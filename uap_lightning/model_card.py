@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from uap_lightning.defense_folder import load_defense
+from uap_lightning.defense_folder import RECORD
 from uap_lightning.reports.rows import Result, collect
 from uap_lightning.reports.tables import norm_tables
 from uap_lightning.reports.text import markdown
-from uap_lightning.storage import write_atomically
+from uap_lightning.storage import read_json, write_atomically
 
 CARD = "model_card.md"
 
@@ -21,8 +21,8 @@ def write_card(folder: Path, result: Mapping[str, Any]) -> None:
         folder: a defence folder.
         result: the content of the ``results.json`` of the run that made it.
     """
-    condition = load_defense(folder).condition
-    write_atomically(folder / CARD, card(condition, result).encode())
+    record: dict[str, Any] = read_json(folder / RECORD, "a record written by uap_lightning.train")
+    write_atomically(folder / CARD, card(record["condition"], result).encode())
 
 
 def card(condition: Mapping[str, object], result: Mapping[str, Any]) -> str:

@@ -70,5 +70,15 @@ def ball(p: float, eps: float, reference_size: int | None, size: int) -> LpNorm:
         eps: radius at the reference size.
         reference_size: side that ``eps`` is stated for; None when it holds at every size.
         size: side of the images at hand, in pixels.
+
+    Raises:
+        UapError: the radius is not positive, or takes in every image there is.
     """
-    return LpNorm(float(p), float(eps) * (size / reference_size if reference_size else 1.0))
+    norm = LpNorm(float(p), float(eps) * (size / reference_size if reference_size else 1.0))
+    largest = 255.0 if norm.p != 2 else 255.0 * math.sqrt(3) * size
+    if norm.eps >= largest:
+        raise UapError(
+            f"norm.eps is {eps}, {norm.eps:.6g} at {size} x {size}: expected a radius below "
+            f"{largest:.6g}, the distance from black to white, in pixel units (0-255)."
+        )
+    return norm

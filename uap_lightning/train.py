@@ -193,6 +193,7 @@ def test(
             "detector": condition["detector"],
             "test_network": module.network.name,
             "perturbation_network": bank.records[-1].network,
+            "attack": bank.records[-1].attack.get("name"),
             "test_norm": cfg.norm.name,
             "protocol": protocol,
             "label_source": "ground_truth" if labelled else "prediction",

@@ -102,8 +102,7 @@ def boundaries(
     chosen = logits.gather(1, classes)
     differences = chosen[:, 1:] - chosen[:, :1]
     if points.is_cuda if at_once is None else at_once:
-        selectors = torch.eye(differences.shape[1], device=points.device)
-        selectors = selectors[:, None].expand(-1, len(points), -1)
+        selectors = torch.eye(differences.shape[1]).to(points)[:, None].expand(-1, len(points), -1)
         (normals,) = torch.autograd.grad(differences, points, selectors, is_grads_batched=True)
     else:
         normals = torch.stack(

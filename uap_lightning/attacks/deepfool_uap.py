@@ -53,8 +53,8 @@ def deepfool_uap(
         UapError: a setting is out of its range, or a gradient is not finite.
     """
     check_settings(goal, max_passes, candidates, overshoot, max_iterations, batch_size)
-    device = network.mean.device
-    rho = torch.zeros(images.take([0]).shape[1:], device=device)
+    # The network's own precision: in double, the result can be compared to the last digits.
+    rho = torch.zeros(images.take([0]).shape[1:]).to(network.mean)
     generator = torch.Generator().manual_seed(seed)
     passes = 0
     for passes in range(1, max_passes + 1):
@@ -64,8 +64,8 @@ def deepfool_uap(
             position, ahead = 0, 1
             while position < len(order):
                 numbers = order[position : position + ahead]
-                block = images.take(numbers).to(device).float()
-                unfooled = network.predict(block + rho) == labels[numbers].to(device)
+                block = images.take(numbers).to(network.mean)
+                unfooled = network.predict(block + rho) == labels[numbers].to(block.device)
                 if bool(unfooled.any()):
                     first = int(unfooled.int().argmax())
                     point = block[first : first + 1] + rho
@@ -83,7 +83,7 @@ def deepfool_uap(
                 bar.advance(task, seen)
         if fooling_ratio(network, images, labels, rho, batch_size) >= goal:
             break
-    return Universal(rho.cpu(), passes)
+    return Universal(rho.float().cpu(), passes)
 
 
 def check_settings(

@@ -1,12 +1,11 @@
 """Rectifiers: modules that map images (float N x 3 x H x W, 0-255) to rectified images."""
 
-from torch.nn import Identity
-
 from uap_lightning.rectifiers.baselines import (
     JPEG,
     BitDepth,
     DCTCompression,
     Gaussian,
+    Identity,
     Median,
     TotalVariation,
 )

@@ -20,6 +20,10 @@ from uap_lightning.errors import UapError
 TAU = 0.25
 
 
+class Identity(nn.Identity):
+    """Images as they are. A class of this package, which a defence folder may name."""
+
+
 class JPEG(nn.Module):
     """JPEG compression by Pillow, on the CPU, with its usual 4:2:0 chroma.
 

@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 _NORMS = {"l2": "ℓ2", "linf": "ℓ∞"}
 # The perturbations of the paper: its algorithm, and ours for the same ones in less time.
-_PAPER_ATTACKS = ("deepfool_uap", "sgd_uap")
+_PAPER_ATTACKS = ("deepfool_uap", "deepfool_uap_batched", "sgd_uap")
 _PAPER_EPS = {"l2": 2000.0, "linf": 10.0}
 
 

@@ -1,0 +1,164 @@
+"""Fooling ratio on unseen images against seconds, as curves: our engines and their peers.
+
+Each engine is run anew at growing budgets (gradient steps, or images gone through once, then more
+passes) until a run takes longer than half of the limit; a run is a point. Peers are ART's
+UniversalPerturbation with DeepFool (10 iterations, 10 gradients, epsilon 0.02) and the plain loop.
+For each peer, the time it needs for its highest level is compared with the least time in which one
+of ours reaches it:
+
+    python benchmarks/crafting_curves.py --network squeezenet --weights FILE --images FOLDER \
+        --count 500 --unseen 200 --limit 600 --picture curves.png
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from art.attacks.evasion import UniversalPerturbation
+from art.estimators.classification import PyTorchClassifier
+from crafting_setup import LINF, Setup, Stock, Subset, options, plain_loop, setup
+from matplotlib import pyplot
+from torch import Tensor, nn
+
+from uap_lightning.attacks.data_free import data_free
+from uap_lightning.attacks.deepfool_uap import deepfool_uap
+from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
+from uap_lightning.attacks.fooling import fooling_ratio
+from uap_lightning.attacks.sgd_uap import sgd_uap
+
+Curve = list[tuple[float, float]]
+PEERS = ("ART", "plain loop")
+
+
+def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
+    """What crafts with budget 0, 1, 2, ...: each about twice the work of the one before."""
+    network, craft, _ = found
+    labels = craft.prediction
+    stock = Stock(network)
+
+    def work(budget: int) -> tuple[Subset, int]:
+        """Images gone through, and passes over them: a power of two, all images first."""
+        images = Subset(craft, 8 * 2**budget)
+        passes, reached = 1, len(images)
+        while reached < 8 * 2**budget:
+            passes, reached = 2 * passes, 2 * reached
+        return images, passes
+
+    def art(budget: int) -> Tensor:
+        images, passes = work(budget)
+        classes = network.check_size(craft.size)
+        classifier = PyTorchClassifier(
+            stock,
+            loss=nn.CrossEntropyLoss(),
+            input_shape=(3, craft.size, craft.size),
+            nb_classes=classes,
+            clip_values=(0, 255),
+            device_type="gpu" if network.mean.is_cuda else "cpu",
+        )
+        settings = {"max_iter": 10, "nb_grads": 10, "epsilon": 0.02, "verbose": False}
+        attack = UniversalPerturbation(
+            classifier,
+            attacker="deepfool",
+            attacker_params=settings,
+            delta=1e-6,
+            max_iter=passes,
+            eps=LINF.eps,
+            norm=np.inf,
+            verbose=False,
+        )
+        attack.generate(images.take(range(len(images))).float().numpy())
+        return torch.from_numpy(np.asarray(attack.noise, dtype=np.float32)).reshape(
+            3, *[craft.size] * 2
+        )
+
+    def plain(budget: int) -> Tensor:
+        images, passes = work(budget)
+        return plain_loop(stock, images, LINF, 0, passes)
+
+    def exact(budget: int) -> Tensor:
+        images, passes = work(budget)
+        said = labels[: len(images)]
+        return deepfool_uap(network, images, said, LINF, 0, goal=1.0, max_passes=passes).rho
+
+    def batched(budget: int) -> Tensor:
+        images, passes = work(budget)
+        said = labels[: len(images)]
+        return deepfool_uap_batched(network, images, said, LINF, 0, goal=1.0, max_passes=passes).rho
+
+    def gradient(budget: int) -> Tensor:
+        return sgd_uap(network, craft, labels, LINF, 0, steps=4 * 2**budget).rho
+
+    def free(budget: int) -> Tensor:
+        return data_free(network, craft, labels, LINF, 0, steps=8 * 2**budget).rho
+
+    return {
+        "sgd_uap": gradient,
+        "data_free": free,
+        "deepfool_uap_batched": batched,
+        "deepfool_uap": exact,
+        "plain loop": plain,
+        "ART": art,
+    }
+
+
+def curve(craft: Callable[[int], Tensor], found: Setup, limit: float) -> Curve:
+    """Points (seconds, fooling ratio on unseen images) at growing budgets."""
+    points: Curve = []
+    while not points or (points[-1][0] < limit / 2 and len(points) < 12):
+        started = time.perf_counter()
+        rho = craft(len(points))
+        seconds = time.perf_counter() - started
+        ratio = fooling_ratio(found.network, found.unseen, found.unseen.prediction, rho)
+        points.append((seconds, ratio))
+        print(f"  {seconds:7.1f} s  {ratio:.3f}", flush=True)
+    return points
+
+
+def draw(curves: dict[str, Curve], title: str, picture: Path) -> None:
+    """All curves in one picture, seconds on a logarithmic axis."""
+    mpl.use("agg")
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, points in curves.items():
+        style = "--" if name in PEERS else "-"
+        axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3, label=name)
+    axes.set(xscale="log", xlabel="seconds", ylabel="fooling ratio, unseen images", title=title)
+    axes.set_ylim(0, 1)
+    axes.legend()
+    figure.savefig(picture, dpi=150)
+
+
+def main() -> None:
+    """Print every point, draw the picture, and print one ratio for each peer."""
+    parser = options(__doc__)
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds an engine")
+    parser.add_argument("--engines", nargs="+", help="only these")
+    parser.add_argument("--picture", type=Path, default=Path("crafting_curves.png"))
+    arguments = parser.parse_args()
+    found = setup(arguments)
+    curves = {}
+    for name, craft in engines(found).items():
+        if arguments.engines is None or name in arguments.engines:
+            print(name, flush=True)
+            curves[name] = curve(craft, found, arguments.limit)
+    draw(
+        curves,
+        f"{found.network.name}, l_inf {LINF.eps:g}, side {arguments.size}",
+        arguments.picture,
+    )
+    ours = [point for name, points in curves.items() if name not in PEERS for point in points]
+    for peer in PEERS:
+        within = [point for point in curves.get(peer, []) if point[0] <= arguments.limit]
+        if not within:
+            continue
+        level = max(ratio for _, ratio in within)
+        seconds = min(t for t, ratio in within if ratio == level)
+        reached = [t for t, ratio in ours if ratio >= level]
+        said = f"{seconds / min(reached):.1f} times as fast" if reached else "not reached by ours"
+        print(f"{peer}: {level:.3f} after {seconds:.1f} s; {said}")
+
+
+if __name__ == "__main__":
+    main()
