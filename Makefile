@@ -10,7 +10,7 @@ quickstart: $(VENV)/.quickstart
 	$(BIN)/python -m uap_lightning.train experiment=quickstart
 
 test: check
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

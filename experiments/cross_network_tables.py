@@ -23,7 +23,7 @@ def jobs_of(plan: Plan) -> list[Job]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Carry out the runs and write the tables."""
-    chosen = parser(__doc__).parse_args(arguments)
+    chosen = parser(__doc__).parse_intermixed_args(arguments)
     plan = plan_of(chosen, "outputs/experiments")
     jobs = jobs_of(plan)
     if carry_out(jobs, chosen):

@@ -109,7 +109,7 @@ def curves(points: Sequence[Point]) -> Figure:
 
 def main(arguments: list[str] | None = None) -> None:
     """Craft the banks, measure, and write the study."""
-    chosen = parser(__doc__).parse_args(arguments)
+    chosen = parser(__doc__).parse_intermixed_args(arguments)
     plan = plan_of(chosen, "outputs/experiments")
     jobs = [plan.craft(network, norm) for network in plan.networks for norm in NORMS]
     if not carry_out(jobs, chosen):

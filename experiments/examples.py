@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--run", type=Path, help="a finished training; one is run without")
     options.add_argument("--picture", type=Path, help="the PNG to write")
     options.add_argument("--file", type=Path, action="append", help="a photograph to show")
-    chosen = options.parse_args(arguments)
+    chosen = options.parse_intermixed_args(arguments)
     plan = plan_of(chosen, "outputs/experiments")
     if chosen.run is None:
         jobs = [plan.train(network, "linf") for network in plan.networks]

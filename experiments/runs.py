@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -121,9 +122,26 @@ def plan_of(arguments: argparse.Namespace, output: str) -> Plan:
         networks = {"tiny": ("network=tiny",), "twin": ("network=tiny", "network.name=twin")}
         return Plan(networks, SMOKE, SMOKE_TRAINING, folder)
     chosen = [tuple(shlex.split(text)) for text in arguments.network or PAPER]
-    labels = [network[0].partition("=")[2] for network in chosen]
+    labels = [label_of(network) for network in chosen]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise SystemExit(
+            f"error: two networks are called {twice[0]}: give one of them network.name=NAME."
+        )
     networks = dict(zip(labels, chosen, strict=True))
     return Plan(networks, tuple(arguments.overrides), (), folder)
+
+
+def label_of(network: Sequence[str]) -> str:
+    """What a network is called in folders: its name, its model or its option."""
+    values = dict(override.split("=", 1) for override in network if "=" in override)
+    for key in ("network.name", "network.model", "network"):
+        if key in values and "network" in values:
+            return re.sub(r"[^\w.-]", "-", values[key])
+    raise SystemExit(
+        f"error: --network is {' '.join(network)!r}: expected overrides that choose a network, "
+        "such as 'network=vggf network.weights=FILE'."
+    )
 
 
 def carry_out(jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:

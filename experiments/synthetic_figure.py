@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Craft the banks, match, and write the figure and its numbers."""
     options = parser(__doc__)
     options.add_argument("--count", type=int, default=20, help="synthetic perturbations a bank")
-    chosen = options.parse_args(arguments)
+    chosen = options.parse_intermixed_args(arguments)
     plan = plan_of(chosen, "outputs/experiments")
     jobs = [plan.craft(network, norm) for network in plan.networks for norm in NORMS]
     if not carry_out(jobs, chosen):

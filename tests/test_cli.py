@@ -47,7 +47,7 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir()
     stopped.mkdir()
-    overrides = (*RUN, "rectifier.steps=1200", "callbacks.checkpoint.every_n_train_steps=100")
+    overrides = (*RUN, "rectifier.steps=600", "callbacks.checkpoint.every_n_train_steps=100")
     done = run("train", *overrides, cwd=whole)
     assert done.returncode == 0, done.stderr
     assert "Defense rate" in done.stdout
@@ -66,7 +66,7 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(tmp_path):
     process, _ = stop_when(stopped, last.exists, signal.SIGKILL, *overrides)
     assert process.returncode == -signal.SIGKILL
     killed_at = torch.load(last, weights_only=True)["global_step"]
-    assert 0 < killed_at < 1200
+    assert 0 < killed_at < 600
     stamp = last.stat().st_mtime_ns
 
     def another_checkpoint():
@@ -75,7 +75,7 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(tmp_path):
     process, said = stop_when(stopped, another_checkpoint, signal.SIGINT, *overrides)
     assert process.returncode == 130, said
     assert "interrupted: the same command goes on from here" in said
-    assert killed_at < torch.load(last, weights_only=True)["global_step"] < 1200
+    assert killed_at < torch.load(last, weights_only=True)["global_step"] < 600
 
     # killed after the last step: the detector is fitted and the test run again
     done = run("train", *overrides, cwd=stopped)

@@ -146,3 +146,23 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
 def test_check_refuses_before_any_work(overrides, said):
     with pytest.raises(UapError, match=said):
         check(composed("train", *overrides))
+
+
+@pytest.mark.parametrize("option", ["timm", "torchvision"])
+def test_the_network_that_perturbs_has_a_name_of_its_own(option):
+    cfg = composed(
+        "evaluate",
+        "network=tiny",
+        "data=generated",
+        "defense=outputs/run/defense",
+        f"network@perturbation_network={option}",
+        "perturbation_network.model=resnet18",
+    )
+    check(cfg)
+    assert (cfg.network.name, cfg.perturbation_network.name) == ("tiny", "resnet18")
+    assert cfg.name == "run-on-tiny-perturbed-by-resnet18-linf-generated-seed0"
+
+
+@pytest.mark.parametrize("rectifier", ["prn", "jpeg", "prn_residual"])
+def test_every_kind_of_rectifier_goes_with_the_sample(rectifier):
+    check(composed("train", "experiment=sample", "data.root=images", f"rectifier={rectifier}"))

@@ -2,7 +2,9 @@
 
 import csv
 import shlex
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +16,16 @@ from experiments import (
     dct_compression,
     examples,
     norm_tables,
+    runs,
     synthetic_figure,
 )
-from tests.conftest import composed
+from tests.conftest import composed, environment
 from uap_lightning.check import check
+from uap_lightning.craft import craft
+from uap_lightning.evaluate import evaluate
 from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.results import read_results
+from uap_lightning.train import train
 
 SCRIPTS = (norm_tables, cross_network_tables, synthetic_figure, dct_compression, examples)
 PAPER = Path(__file__).parent.parent / "experiments" / "paper.yaml"
@@ -51,8 +57,21 @@ def test_no_number_is_printed_without_a_result(script, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def in_this_process(words, **_):
+    """What the command would do in a process of its own; the first one gets its own."""
+    if not list(Path("out").glob("*")):
+        return subprocess.run(words, check=False, env=environment())
+    _, _, module, *overrides = words
+    folder = Path(overrides[-1].partition("=")[2])
+    assert overrides[-1].startswith("hydra.run.dir=")
+    entry = {"train": train, "evaluate": evaluate, "craft": craft}[module.partition(".")[2]]
+    entry(composed(module.partition(".")[2], *overrides[:-1], output=folder))
+    return subprocess.CompletedProcess(words, 0)
+
+
 def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=in_this_process))
     # One norm will do for the twin networks, and one network for the two norms.
     monkeypatch.setattr(cross_network_tables, "NORMS", ("linf",))
     cross_network_tables.main(["--smoke", "--output", "out"])
@@ -169,3 +188,15 @@ def test_the_preset_has_every_number_of_sections_4_and_5(network, norm, p, eps):
         "a": (False, 0.5),
         "b": (True, 0.5),
     }
+
+
+def test_networks_are_told_apart_or_refused(capsys):
+    two = ["--network", "network=timm network.model=a", "--network", "network=timm network.model=b"]
+    norm_tables.main(["--dry-run", "experiment=paper", *two, "data.root=X"])
+    said = capsys.readouterr().out
+    assert all(f"train-{name}-l2" in said for name in "ab")
+    assert said.count("data.root=X") == said.count("\n")
+    with pytest.raises(SystemExit, match="two networks are called vggf"):
+        norm_tables.main(["--dry-run", "--network", "network=vggf", "--network", "network=vggf"])
+    with pytest.raises(SystemExit, match="expected overrides that choose a network"):
+        norm_tables.main(["--dry-run", "--network", "network.weights=f"])

@@ -98,7 +98,12 @@ def test_what_does_not_fit_is_told(tmp_path, flat, devkit):
         with pytest.raises(UapError, match=match):
             imagenet_validation(str(flat), None, images, 0.25, 0)
 
-    said("holds 12 validation images: expected 50000", images=50_000)
+    said("has the ground truth of 12 images: expected 50000", images=50_000)
+    last = flat / f"ILSVRC2012_val_{COUNT:08d}.JPEG"
+    whole = last.read_bytes()
+    last.unlink()
+    said("holds 11 validation images: expected 12", images=COUNT)
+    last.write_bytes(whole)
     said(r"no image of class n01440764 \(988 of 1,000 classes are missing\)", images=COUNT)
     lines = devkit / "data" / "ILSVRC2012_validation_ground_truth.txt"
     lines.write_text("\n".join(lines.read_text().split()[:-1]))
@@ -109,6 +114,7 @@ def test_what_does_not_fit_is_told(tmp_path, flat, devkit):
     said("no readable data/ILSVRC2012_validation_ground_truth.txt")
     (flat / "cat.JPEG").touch()
     lines.write_text("1\n" * COUNT)
+    imagenet.ground_truth.cache_clear()
     said("cat.JPEG in .* is not named as ILSVRC2012_val_00000001.JPEG")
     (devkit / "data" / "meta.mat").write_bytes(b"no matlab")
     imagenet.ground_truth.cache_clear()
@@ -175,3 +181,14 @@ def test_too_few_are_left_after_skipping(tmp_path):
     overrides = ["data=imagenet_sample", f"data.root={tmp_path}", "data.skip_corrupt=true"]
     with pytest.raises(UapError, match="4 of 4 photographs cannot be decoded"):
         build(composed("train", *overrides).data).setup()
+
+
+def test_a_folder_beside_class_folders_and_an_absent_tar_are_told(tmp_path):
+    for name in ("n01440764", "other"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+    with pytest.raises(UapError, match="other lies beside folders named by WordNet id"):
+        list_validation(str(tmp_path / "val"), None)
+    with pytest.raises(UapError, match=r"val\.tar, which does not exist"):
+        list_validation(str(tmp_path / "val.tar"), None)
+    with pytest.raises(UapError, match="holds neither class folders"):
+        list_validation(str(tmp_path / "val" / "other"), None)

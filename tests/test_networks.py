@@ -145,7 +145,7 @@ def test_weights_that_expect_another_input_than_torchvisions(tmp_path):
     cfg = composed("train", "network=squeezenet_caffe", f"network.weights={path}")
     check(cfg)
     network = build(cfg.network)
-    assert network.name == "squeezenet"
+    assert network.name == "squeezenet_caffe"
     assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}
     x = pixels(1, 64)
     blue_first = x[:, [2, 1, 0]] - torch.tensor([104.0, 117.0, 123.0])[:, None, None]

@@ -104,12 +104,15 @@ def test_the_whole_way_writes_what_the_contract_says():
             )
         assert results()["rows"] == content["rows"]
 
-    with pytest.raises(UapError, match=r"trained on data=generated with seed 0"):
+    with pytest.raises(
+        UapError, match=r"was trained on \d+ of the 32 test photographs \(such as .*set seed=0"
+    ):
         evaluate_entry.evaluate(
             composed(
                 "evaluate",
                 *TINY,
-                "seed=1",
+                "data.name=renamed",
+                "data.source.test_share=0.5",
                 "defense=outputs/run/defense",
                 output=Path("outputs/seed"),
             )

@@ -39,20 +39,20 @@ def result(name, root="outputs"):
 def test_a_grid_goes_on_past_failures_and_is_completed_by_the_same_command(
     monkeypatch, capsys, tmp_path
 ):
-    grid = [*GRID, "norm=l2,linf", "norm.eps=3000,0", "name=${norm.name}-${norm.eps}"]
-    grid += ["protocol=[a]", "callbacks=[detector,metrics]"]
+    grid = [*GRID, "norm=l2,linf", "norm.eps=200,0", "name=${norm.name}-${norm.eps}"]
+    grid += ["protocol=[a]", "callbacks=[detector,metrics]", "bank.min_fooling_ratio=0"]
     code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, "rectifier.steps=2")
     assert code == 1
     assert "error: 2 of the sweep's jobs failed:" in said
     for norm in ("l2", "linf"):
         assert f"  {norm}-0.0: norm.eps is 0.0" in said
         assert result(f"{norm}-0.0")["status"] == "failed"
-        assert result(f"{norm}-3000.0")["status"] == "ok"
+        assert result(f"{norm}-200.0")["status"] == "ok"
     # The second run takes up what is not finished, and nothing else.
     cells = {path: path.read_bytes() for path in Path("outputs").glob("*/results.json")}
-    broken = Path("outputs/l2-3000.0/results.json")
+    broken = Path("outputs/l2-200.0/results.json")
     broken.write_text(json.dumps({**json.loads(broken.read_text()), "status": "running"}))
-    grid = [word.replace("3000,0", "3000") for word in grid]
+    grid = [word.replace("200,0", "200") for word in grid]
     code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, "rectifier.steps=2")
     assert (code, said) == (0, "")
     rows = json.loads(cells.pop(broken))["rows"]

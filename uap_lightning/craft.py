@@ -19,7 +19,7 @@ from uap_lightning.norms import LpNorm, ball
 from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
 from uap_lightning.perturbations.fill import Recipe, fill_bank
 from uap_lightning.run import running
-from uap_lightning.storage import digest_of, read_tensors, write_tensors
+from uap_lightning.storage import digest_of, read_tensors, write_json, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def craft(cfg: DictConfig) -> None:
         loggers = build_loggers(cfg, run, "craft")
         with run.stage("data"):
             data, network = load_data_and_network(cfg)
+        write_json(run.folder / "split.json", data.split_lists)
         with run.stage("craft"):
             bank = find_bank(cfg, data, network)
         log_bank(loggers, bank)

@@ -1,6 +1,7 @@
 """The defence folder: the trained rectifier and detector as files, each with its digest."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ _PARTS = ("rectifier", "detector")
 _OURS = ("uap_lightning.rectifiers", "uap_lightning.detectors")
 TRUST = "UAP_TRUST"
 # What a defence folder consists of; a model card may lie beside these.
-FILES = (RECORD, *(f"{part}.safetensors" for part in _PARTS))
+TRAINED_ON = "trained_on.json"
+FILES = (RECORD, TRAINED_ON, *(f"{part}.safetensors" for part in _PARTS))
 
 
 def save_defense(
@@ -33,8 +35,9 @@ def save_defense(
     detector: nn.Module,
     settings: dict[str, object],
     condition: dict[str, object],
+    trained_on: Sequence[str] = (),
 ) -> None:
-    """Write a defence folder: two safetensors files and ``defense.json``.
+    """Write a defence folder: two safetensors files, ``defense.json`` and ``trained_on.json``.
 
     Args:
         folder: created if need be.
@@ -42,9 +45,12 @@ def save_defense(
         detector: fitted.
         settings: how to build both: ``rectifier`` and ``detector``, each with its ``_target_``.
         condition: what it was trained on: network, classes, norm, size, bank and so on.
+        trained_on: identities of the photographs it was trained on, which no test may use.
     """
     make_folder(folder)
     digests = {"content": digest_of([settings, condition])}
+    write_json(folder / TRAINED_ON, {"photographs": list(trained_on)})
+    digests["trained_on"] = digest_of_file(folder / TRAINED_ON)
     for part, module in zip(_PARTS, (rectifier, detector), strict=True):
         path = folder / f"{part}.safetensors"
         write_tensors(path, module.state_dict(), {})
@@ -64,6 +70,7 @@ class Defense:
         detector: in evaluation mode.
         condition: what it was trained on.
         size: side in pixels of the images it was trained on.
+        trained_on: identities of the photographs it was trained on.
         digest: SHA-256 of its ``defense.json``, which holds the digests of both files.
     """
 
@@ -71,6 +78,7 @@ class Defense:
     detector: nn.Module
     condition: dict[str, object]
     size: int
+    trained_on: frozenset[str]
     digest: str
 
 
@@ -106,14 +114,15 @@ def load_defense(folder: str | Path) -> Defense:
             f"{path} was altered (the SHA-256 of its settings differs): put the original back, or "
             "train again."
         )
+    trained_on: list[str] = []
+    if "trained_on" in digests:
+        file = folder / TRAINED_ON
+        _check_digest(file, path, digests["trained_on"])
+        trained_on = list(read_json(file, "the photographs trained on")["photographs"])  # type: ignore[call-overload]
     modules = {}
     for part in _PARTS:
         file = folder / f"{part}.safetensors"
-        if digest_of_file(file) != digests.get(part):
-            raise UapError(
-                f"{file} is not the file that {path} describes (its SHA-256 differs): put the "
-                "original back, or train again."
-            )
+        _check_digest(file, path, digests.get(part))
         modules[part] = _build(settings.get(part), path)
         try:
             modules[part].load_state_dict(read_tensors(file)[0])
@@ -129,8 +138,17 @@ def load_defense(folder: str | Path) -> Defense:
         modules["detector"],
         condition,
         condition["size"],
+        frozenset(trained_on),
         digest_of_file(path),
     )
+
+
+def _check_digest(file: Path, record: Path, expected: object) -> None:
+    if digest_of_file(file) != expected:
+        raise UapError(
+            f"{file} is not the file that {record} describes (its SHA-256 differs): put the "
+            "original back, or train again."
+        )
 
 
 def _build(settings: object, path: Path) -> nn.Module:

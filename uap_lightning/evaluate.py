@@ -5,6 +5,8 @@ network under test, and the network that the test perturbations are made on wher
 (``network@perturbation_network=vggf``).
 """
 
+from collections.abc import Mapping
+
 from omegaconf import DictConfig
 
 from uap_lightning.craft import find_bank, load_data_and_network, load_network
@@ -30,7 +32,7 @@ def evaluate(cfg: DictConfig) -> float | None:
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
             write_json(run.folder / "split.json", data.split_lists)
-            check_split(defense, cfg.data.name, data.test_split)
+            check_split(defense, data.tested_on)
             with run.stage("craft"):
                 bank = find_bank(cfg, data, perturbation_network(cfg, network))
             condition: Condition = dict(defense.condition)  # type: ignore[arg-type]
@@ -59,7 +61,11 @@ def perturbation_network(cfg: DictConfig, network: TargetNetwork) -> TargetNetwo
     """The network that the test perturbations are made on: the one under test, or another."""
     if cfg.perturbation_network is None:
         return network
-    return load_network(cfg.perturbation_network, cfg.accelerator)
+    try:
+        return load_network(cfg.perturbation_network, cfg.accelerator)
+    except UapError as error:
+        # The sentence speaks of the keys of the network under test.
+        raise UapError(f"perturbation_network: {error}") from error
 
 
 def check_size(defense: Defense, crop: int) -> None:
@@ -76,18 +82,22 @@ def check_size(defense: Defense, crop: int) -> None:
         )
 
 
-def check_split(defense: Defense, data: str, test_split: str) -> None:
-    """Refuse to test on photographs that the defence may have been trained on.
+def check_split(defense: Defense, tested_on: Mapping[str, str]) -> None:
+    """Refuse to test on photographs that the defence was trained on.
+
+    Args:
+        defense: with the identities of what it was trained on.
+        tested_on: names of the test photographs by their identities.
 
     Raises:
-        UapError: the same collection is split differently than it was in training.
+        UapError: the two overlap.
     """
-    trained = defense.condition
-    if trained.get("data") == data and trained.get("test_split") != test_split:
+    both = sorted(name for key, name in tested_on.items() if key in defense.trained_on)
+    if both:
         raise UapError(
-            f"the defence was trained on data={data} with seed {trained.get('seed')}, and this "
-            "run would test on some of its training photographs: set "
-            f"seed={trained.get('seed')} and the data's settings as they were in training."
+            f"the defence was trained on {len(both)} of the {len(tested_on)} test photographs "
+            f"(such as {both[0]}): set seed={defense.condition.get('seed')} and the data's "
+            "settings as they were in training, or test on others."
         )
 
 

@@ -65,7 +65,7 @@ def train(cfg: DictConfig) -> float | None:
                     run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
             if not is_first():
                 return None
-            defense = write_defense(cfg, run, module, condition)
+            defense = write_defense(cfg, run, module, condition, data.trained_on)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
             write_card(defense.parent, run.content)
             log_rows(loggers, run.content["rows"])
@@ -216,7 +216,13 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition: Condition) -> Path:
+def write_defense(
+    cfg: DictConfig,
+    run: Run,
+    module: RectifierModule,
+    condition: Condition,
+    trained_on: Sequence[str],
+) -> Path:
     """Write the defence folder of this run and return its ``defense.json``."""
     settings: dict[str, object] = {
         part: OmegaConf.to_container(cfg[part].model, resolve=True)
@@ -227,7 +233,9 @@ def write_defense(cfg: DictConfig, run: Run, module: RectifierModule, condition:
         "classes": module.network.check_size(cfg.data.crop),
         "resize": cfg.data.resize,
     }
-    save_defense(folder, module.rectifier, module.detector, settings, {**condition, **use})
+    save_defense(
+        folder, module.rectifier, module.detector, settings, {**condition, **use}, trained_on
+    )
     return folder / "defense.json"
 
 

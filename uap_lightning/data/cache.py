@@ -164,7 +164,10 @@ def read_pixels(
         with photograph.open() as content, Image.open(content) as file:
             image = to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
-        raise CorruptImage(f"{name} is not an image: remove it or replace it.") from error
+        raise CorruptImage(
+            f"{name} is not an image: remove it, replace it, or leave such files out by "
+            "data.skip_corrupt=true."
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CorruptImage(
             f"{name} cannot be decoded ({error}): it may be truncated; remove it, replace it, or "

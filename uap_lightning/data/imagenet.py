@@ -3,12 +3,12 @@
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import scipy.io
-from scipy.io.matlab import MatReadError
 
 from uap_lightning.data.folder import files_below, list_images, required_folder
 from uap_lightning.data.photographs import Photograph, Split, random_split
@@ -43,7 +43,7 @@ def imagenet_validation(
     Raises:
         UapError: the set is missing, incomplete, or its ground truth does not fit it.
     """
-    photographs = list_validation(root, devkit)
+    photographs = list_validation(root, devkit, images)
     if images is not None:
         _check_whole(photographs, images, root)
     return random_split(photographs, test_share, seed)
@@ -74,17 +74,30 @@ def imagenet_sample(root: str | None, test_share: float, seed: int) -> Split:
     return random_split(photographs, test_share, seed)
 
 
-def list_validation(root: str | None, devkit: str | None) -> list[Photograph]:
+def list_validation(
+    root: str | None, devkit: str | None, images: int | None = None
+) -> list[Photograph]:
     """The validation images in the order of their names, with their classes."""
-    if root and root.endswith(".tar") and Path(root).expanduser().is_file():
+    if root and root.endswith(".tar"):
         archive = Path(root).expanduser()
-        return _labelled(members(archive), archive, devkit)
+        return _labelled(members(archive), archive, devkit, images)
     folder = required_folder(root)
-    inside = sorted(folder.iterdir())
-    if any(path.is_dir() and is_wnid(path.name) for path in inside):
+    folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    if any(is_wnid(path.name) for path in folders):
+        other = next((path for path in folders if not is_wnid(path.name)), None)
+        if other is not None:
+            raise UapError(
+                f"{other} lies beside folders named by WordNet id: expected class folders alone "
+                "in data.root; move it elsewhere."
+            )
         return list_images(root)
-    files = [path for path in files_below(folder) if path.suffix.upper() == ".JPEG"]
-    return _labelled([Photograph(path, None) for path in files], folder, devkit)
+    files = sorted(folder.glob("*.JPEG"))
+    if not files:
+        raise UapError(
+            f"data.root is {root}, which holds neither class folders named by WordNet id nor "
+            "ILSVRC2012_val_*.JPEG files: set it to the validation set."
+        )
+    return _labelled([Photograph(path, None) for path in files], folder, devkit, images)
 
 
 def members(archive: Path) -> list[Photograph]:
@@ -96,7 +109,9 @@ def members(archive: Path) -> list[Photograph]:
     try:
         with tarfile.open(archive, "r:") as file:
             found = [member for member in file if member.isfile()]
-    except (tarfile.TarError, EOFError) as error:
+    except FileNotFoundError as error:
+        raise UapError(f"data.root is {archive}, which does not exist: correct it.") from error
+    except (OSError, tarfile.TarError, EOFError) as error:
         raise UapError(
             f"{archive} cannot be read as a tar file ({error}): it may be truncated; fetch it "
             "again."
@@ -108,11 +123,16 @@ def members(archive: Path) -> list[Photograph]:
 
 
 def _labelled(
-    photographs: Sequence[Photograph], place: Path, devkit: str | None
+    photographs: Sequence[Photograph], place: Path, devkit: str | None, images: int | None
 ) -> list[Photograph]:
     """Validation images with their classes, by the number in each name."""
     source = _find_devkit(place, devkit)
     classes = ground_truth(source)
+    if images is not None and len(classes) != images:
+        raise UapError(
+            f"{source} has the ground truth of {len(classes)} images: expected {images}; use the "
+            "devkit's own file, or set data.source.images=null to work on a part."
+        )
     labelled = []
     for photograph in photographs:
         match = re.search(r"ILSVRC2012_val_(\d{8})\.JPEG$", photograph.name)
@@ -157,13 +177,13 @@ def ground_truth(devkit: Path) -> list[int]:
         UapError: one of the two files is missing, damaged, or names an unknown class.
     """
     lines = _devkit_file(devkit, GROUND_TRUTH).decode("ascii", "replace").split()
+    content = io.BytesIO(_devkit_file(devkit, META))
     try:
-        content = io.BytesIO(_devkit_file(devkit, META))
         meta = scipy.io.loadmat(content, squeeze_me=True)  # type: ignore[arg-type]
         wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in meta["synsets"]}
         order = {wnid: place for place, wnid in enumerate(imagenet_wnids())}
         return [order[wnids[int(line)]] for line in lines]
-    except (MatReadError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # scipy raises what it likes at a damaged file
         raise UapError(
             f"{devkit} does not hold the ground truth of ILSVRC 2012 in {GROUND_TRUTH} and {META} "
             f"({error}): fetch the devkit again."
@@ -179,7 +199,7 @@ def _devkit_file(devkit: Path, name: str) -> bytes:
             content = archive.extractfile(member)
             assert content is not None
             return content.read()
-    except (OSError, tarfile.TarError, EOFError, StopIteration) as error:
+    except (OSError, tarfile.TarError, zlib.error, EOFError, StopIteration) as error:
         raise UapError(
             f"data.source.devkit is {devkit}, which has no readable {name}: set it to the devkit "
             "of ILSVRC 2012, tasks 1 and 2."

@@ -59,7 +59,9 @@ class PhotographDataModule(LightningDataModule):
             None when every training photograph is crafted on.
         train_batch_size: crops a training step.
         numbered_classes: class folders, where labels are their places in alphabetical order.
-        test_split: digest of the names of the test photographs.
+        trained_on: identities of the training photographs, corrupt ones too.
+        tested_on: names of the test photographs by their identities.
+        test_split: digest of those identities.
         split_lists: the names of the photographs of each use, and of those left out.
 
     Raises:
@@ -172,8 +174,9 @@ class PhotographDataModule(LightningDataModule):
             "skipped": [everything[number].name for number in cache.skipped],
         }
         self.numbered_classes = split.numbered_classes
-        # Class folders may repeat file names, so the folder's name counts too.
-        self.test_split = digest_of(sorted(Path(p.name).parts[-2:] for p in split.test))
+        self.trained_on = [photograph.identity for photograph in split.train]
+        self.tested_on = {photograph.identity: photograph.name for photograph in split.test}
+        self.test_split = digest_of(sorted(self.tested_on))
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Crop]:

@@ -10,6 +10,7 @@ from typing import BinaryIO, Self
 import torch
 
 from uap_lightning.errors import UapError
+from uap_lightning.storage import digest_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Photograph:
     def name(self) -> str:
         """Where it lies: the image file, or the tar file and the member."""
         return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    @property
+    def identity(self) -> str:
+        """Digest of its file name and its bytes' number: the same wherever a copy of it lies."""
+        name = Path(self.member or self.path).name
+        return digest_of([name, self.length if self.member else self.path.stat().st_size])[:16]
 
     def open(self) -> BinaryIO:
         """The image's bytes, as a file to read from."""

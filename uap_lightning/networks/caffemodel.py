@@ -63,6 +63,12 @@ def read_caffemodel(path: Path) -> Release:
 
 
 def _array(path: Path, layer: str, blob: Any) -> Array:
+    content = b"".join(blob.double_data or blob.data)
+    width = 8 if blob.double_data else 4
+    if len(content) % width:
+        raise UapError(
+            f"{path} has a part of a number in the layer {layer}: put a whole copy in its place."
+        )
     if blob.double_data:
         values = np.frombuffer(b"".join(blob.double_data), "<f8").astype(np.float32)
     else:

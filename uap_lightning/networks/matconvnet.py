@@ -27,17 +27,23 @@ def read_matconvnet(path: Path) -> Release:
             f"{path} holds no layers of MatConvNet ({', '.join(content) or 'it is empty'}): "
             "expected a network saved by vl_simplenn or DagNN."
         )
-    values = {param["name"]: param["value"] for param in _listed(content.get("params"))}
-    arrays = {layer["name"]: _arrays(path, layer, values) for layer in layers}
-    meta = content.get("meta", content)
-    return Release(
-        layers={name: held for name, held in arrays.items() if held},
-        order=[layer["name"] for layer in layers],
-        norms={layer["name"]: found for layer in layers if (found := _norm(layer)) is not None},
-        mean=_mean(meta),
-        classes=[str(name) for name in _listed(_inside(meta, "classes", "name"))],
-        rgb=True,
-    )
+    try:
+        values = {param["name"]: param["value"] for param in _listed(content.get("params"))}
+        arrays = {layer["name"]: _arrays(path, layer, values) for layer in layers}
+        meta = content.get("meta", content)
+        return Release(
+            layers={name: held for name, held in arrays.items() if held},
+            order=[layer["name"] for layer in layers],
+            norms={layer["name"]: found for layer in layers if (found := _norm(layer)) is not None},
+            mean=_mean(meta),
+            classes=[str(name) for name in _listed(_inside(meta, "classes", "name"))],
+            rgb=True,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UapError(
+            f"{path} has a layer or a parameter that is not as MatConvNet saves it ({error}): put "
+            "a whole copy in its place."
+        ) from error
 
 
 def _load(path: Path) -> dict[str, Any]:
