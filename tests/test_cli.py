@@ -127,24 +127,6 @@ def test_two_processes_fill_one_bank_without_loss_or_repetition(tmp_path):
     assert len(digests) == 1
 
 
-def test_a_sweep_keeps_jobs_apart_and_a_failed_one_shows_its_reason(tmp_path):
-    overrides = [o for o in RUN if not o.startswith("name")]
-    done = run("train", "-m", *overrides, "norm.eps=10,-1,12", "name=eps${norm.eps}", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "error: 1 of the sweep's jobs failed:" in done.stderr
-    assert "  eps-1.0: norm.eps is -1.0" in done.stderr
-
-    def result(name):
-        return json.loads((tmp_path / "outputs" / name / "results.json").read_text())
-
-    assert result("eps-1.0")["status"] == "failed"
-    assert "norm.eps is -1.0" in result("eps-1.0")["reason"]
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    assert run("train", *overrides, "norm.eps=12", "name=run", cwd=alone).returncode == 0
-    assert result("eps12.0")["rows"] == rows(alone)
-
-
 def test_the_wheel_works_in_a_bare_environment_from_another_folder(tmp_path):
     built = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)],

@@ -65,7 +65,7 @@ def in_this_process(words, **_):
     folder = Path(overrides[-1].partition("=")[2])
     assert overrides[-1].startswith("hydra.run.dir=")
     entry = {"train": train, "evaluate": evaluate, "craft": craft}[module.partition(".")[2]]
-    entry(composed(module.partition(".")[2], *overrides[:-1], output=folder))
+    entry(composed(module.partition(".")[2], *overrides[:-1], output=folder.resolve()))
     return subprocess.CompletedProcess(words, 0)
 
 
@@ -87,6 +87,18 @@ def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path
     found = next(r for r in written if (r["train_network"], r["test_network"]) == ("tiny", "twin"))
     assert float(found["defense_rate"]) == row["defense_rate"]
     assert Image.open("out/tables_4_and_5.png").width > 500
+
+    norm_tables.main(["--smoke", "--output", "out"])
+    crossed = read_results(Path("out/train-tiny-linf-test-tiny-l2/results.json"))["rows"]
+    with Path("out/tables_1_to_3.csv").open() as file:
+        found = [
+            float(r["defense_rate"])
+            for r in csv.DictReader(file)
+            if r["train_network"] == "tiny" and r["train_norm"] != r["test_norm"] == "l2"
+        ]
+    assert found == [r["defense_rate"] for r in crossed]
+    examples.main(["--smoke", "--output", "out"])
+    assert Image.open("out/figure_4_train-twin-linf.png").width > 500
 
     photograph = read_split("out/train-tiny-linf")["test"][0]
     examples.main(["--run", "out/train-tiny-linf", "--file", photograph, "--picture", "p.png"])

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 
-from tests.conftest import QUICK_TRAIN
+from tests.conftest import QUICK_TRAIN, composed
 from uap_lightning import craft as craft_entry
 from uap_lightning import train as train_entry
 from uap_lightning.config import find_conf, register_schemas
@@ -58,6 +58,24 @@ def test_a_grid_goes_on_past_failures_and_is_completed_by_the_same_command(
     rows = json.loads(cells.pop(broken))["rows"]
     assert json.loads(broken.read_text())["rows"] == rows
     assert all(path.read_bytes() == content for path, content in cells.items())
+
+
+def test_a_cell_of_a_sweep_has_the_numbers_it_has_alone(monkeypatch, capsys):
+    grid = [*GRID, "callbacks=[detector,metrics]", "bank.min_fooling_ratio=0"]
+    code, _, said = sweep(
+        train_entry, monkeypatch, capsys, *grid, "norm.eps=10,12", "name=eps${norm.eps}"
+    )
+    assert code == 0, said
+    alone = composed(
+        "train",
+        *grid,
+        "norm.eps=12",
+        "name=alone",
+        "paths.bank_dir=b",
+        output=Path("outputs/alone"),
+    )
+    train_entry.train(alone)
+    assert result("eps12.0")["rows"] == result("alone")["rows"]
 
 
 def test_a_crash_is_logged_in_its_own_folder_and_listed(monkeypatch, capsys):

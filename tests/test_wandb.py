@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 
 from tests.conftest import QUICK_TRAIN, composed
 from tests.test_sweeps import CRAFT, GRID, sweep
@@ -19,6 +20,14 @@ from uap_lightning.workspace import main as make_workspace
 from uap_lightning.workspace import workspace
 
 OFFLINE = ("logger=[csv,wandb]", "logger.wandb.offline=true")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_of_other_tests():
+    """W&B keeps a service a process: one that an earlier test used is not begun from."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 def records(path):
@@ -85,7 +94,7 @@ def test_every_cell_of_a_sweep_is_a_run_of_its_own(monkeypatch, capsys):
 
     # A refused config starts no run.
     runs = wandb_runs()
-    assert sorted(runs) == ["eps10.0-4", "eps12.0-4"]
+    assert sorted(runs) == ["eps10.0-4", "eps12.0-4"], said
     groups = set()
     for eps, cell in ((10.0, "eps10.0-4"), (12.0, "eps12.0-4")):
         found, result = runs[cell], json.loads(Path(f"outputs/{cell}/results.json").read_text())
