@@ -21,7 +21,7 @@ from uap_lightning.networks.googlenet_bvlc import GoogLeNetBvlc, googlenet_bvlc
 from uap_lightning.networks.vggf import vggf
 from uap_lightning.storage import digest_of_file, read_tensors, write_tensors
 
-PROTOTXT = Path("/work/shared/prototxt")
+PROTOTXT = Path(__file__).resolve().parents[2] / "shared" / "prototxt"
 NARROW = 64
 LOADERS = {"caffenet": caffenet, "vggf": vggf, "googlenet_bvlc": googlenet_bvlc}
 DEFINITIONS = {

@@ -25,7 +25,7 @@ from uap_lightning.perturbations.synthetic import extend, nearest
 from uap_lightning.storage import digest_of, read_json, write_tensors
 
 LINF = LpNorm(math.inf, 10.0)
-PUBLISHED = Path("/work/shared/perturbations")
+PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "perturbations"
 
 
 def truth(size=6, seed=0):

@@ -23,7 +23,7 @@ from uap_lightning.networks.torchvision_classifier import torchvision_classifier
 from uap_lightning.networks.weights import digest_of_weights, load_into, read_weights
 from uap_lightning.storage import digest_of_file, write_tensors
 
-SHARED = Path("/work/shared")
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pixels(count=2, size=32, seed=0):
