@@ -177,9 +177,10 @@ def plain_deepfool(network: nn.Module, image: Tensor) -> tuple[Tensor, int]:
         best, step = math.inf, total
         for k in range(1, len(order)):
             w = gradients[k] - gradients[0]
-            distance = abs(float((logits[order[k]] - logits[order[0]]).detach())) / float(w.norm())
+            length = float(w.double().norm())
+            distance = abs(float((logits[order[k]] - logits[order[0]]).detach())) / length
             if distance < best:
-                best, step = distance, (distance + 1e-4) * w / w.norm()
+                best, step = distance, (distance + 1e-4) * w / length
         total = total + step
         point = image + 1.02 * total
         with torch.no_grad():

@@ -1,6 +1,7 @@
 """The paper's tables and figures: their commands, their refusals, and what they draw."""
 
 import csv
+import math
 import shlex
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -23,7 +25,9 @@ from tests.conftest import composed, environment
 from uap_lightning.check import check
 from uap_lightning.craft import craft
 from uap_lightning.evaluate import evaluate
+from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.record import load_perturbation
+from uap_lightning.perturbations.synthetic import synthesise
 from uap_lightning.results import read_results
 from uap_lightning.train import train
 
@@ -125,11 +129,15 @@ def check_matches(folder):
         bank = next(Path("banks").glob(f"{network}-linf-*"))
         crafted = [load_perturbation(path)[0] for path in sorted(bank.glob("train-*.safetensors"))]
         chosen = [match for match in matches if match["network"] == network]
-        for match in chosen:
+        synthetic = synthesise(torch.stack(crafted), LpNorm(math.inf, 10.0), len(chosen), 0)
+        units = [rho.double().numpy().ravel() for rho in crafted]
+        units = [rho / np.linalg.norm(rho) for rho in units]
+        for match, rho in zip(chosen, synthetic.double().numpy(), strict=True):
+            dots = [float(rho.ravel() @ unit / np.linalg.norm(rho)) for unit in units]
+            assert int(match["nearest"]) == int(np.argmax(dots))
+            assert float(match["dot_product"]) == pytest.approx(max(dots), rel=1e-5)
             assert float(match["linf"]) == pytest.approx(10, rel=1e-5)
-            assert 0 <= int(match["nearest"]) < len(crafted)
-            # Two crafted ones span a walk: it is nearer to one of them than their diagonal is.
-            assert float(match["dot_product"]) >= np.sqrt(0.5) - 1e-3
+            assert float(match["l2"]) == pytest.approx(float(np.linalg.norm(rho)), rel=1e-5)
     assert Image.open(folder / "figure_3.png").width > 500
     assert "0.83 (CaffeNet)" in (folder / "figure_3.md").read_text()
 

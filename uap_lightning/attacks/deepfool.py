@@ -1,6 +1,8 @@
 """DeepFool: the smallest step that takes an image over a linearised decision boundary."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -88,7 +90,7 @@ def boundaries(
     """How far the other candidates are behind the first one, and the gradients of that.
 
     All gradients come from one forward pass. On a GPU one backward pass computes them together;
-    on a CPU, where that is slower (1.5 times on SqueezeNet), one pass each.
+    on a CPU, where that is slower (1.5 times on SqueezeNet), one pass each, side by side.
 
     Args:
         points: N x 3 x H x W, which ``logits`` were computed from.
@@ -100,18 +102,27 @@ def boundaries(
         f_k - f_0, N x (C - 1), and its gradients w_k, N x (C - 1) x 3 x H x W.
     """
     chosen = logits.gather(1, classes)
-    differences = chosen[:, 1:] - chosen[:, :1]
     if points.is_cuda if at_once is None else at_once:
-        selectors = torch.eye(differences.shape[1]).to(points)[:, None].expand(-1, len(points), -1)
-        (normals,) = torch.autograd.grad(differences, points, selectors, is_grads_batched=True)
+        selectors = torch.eye(chosen.shape[1]).to(points)[:, None].expand(-1, len(points), -1)
+        (gradients,) = torch.autograd.grad(chosen, points, selectors, is_grads_batched=True)
     else:
-        normals = torch.stack(
-            [
-                torch.autograd.grad(difference.sum(), points, retain_graph=True)[0]
-                for difference in differences.unbind(1)
-            ]
-        )
-    return differences.detach(), normals.transpose(0, 1)
+        gradient = partial(torch.autograd.grad, inputs=points, retain_graph=True)
+        workers = side_by_side(torch.get_num_threads())
+        found = workers.map(lambda logit: gradient(logit.sum())[0], chosen.unbind(1))
+        gradients = torch.stack(list(found))
+    # The gradients are subtracted, not the logits, as in the authors' code: to the last digit.
+    normals = gradients[1:] - gradients[:1]
+    return (chosen[:, 1:] - chosen[:, :1]).detach(), normals.transpose(0, 1)
+
+
+@cache
+def side_by_side(threads: int) -> ThreadPoolExecutor:
+    """Threads that compute a gradient alone each.
+
+    On two cores, two passes at once with one thread each take 0.6 of the time of one after the
+    other with two threads each, and give the same digits.
+    """
+    return ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1))
 
 
 def boundary_step(differences: Tensor, normals: Tensor) -> Tensor:
@@ -124,11 +135,15 @@ def boundary_step(differences: Tensor, normals: Tensor) -> Tensor:
     Returns:
         N x 3 x H x W.
     """
-    norms = normals.flatten(2).norm(dim=2).clamp_min(torch.finfo(normals.dtype).tiny)
+    norms = torch.linalg.vector_norm(normals.flatten(2), dim=2, dtype=torch.double)
+    norms = norms.clamp_min(torch.finfo(normals.dtype).tiny)
     distances = differences.abs() / norms
     nearest = distances.argmin(1)
     rows = torch.arange(len(normals), device=normals.device)
     # 1e-4 keeps the step from vanishing on the boundary itself.
-    lengths = (distances[rows, nearest] + 1e-4) / norms[rows, nearest]
-    step: Tensor = lengths[:, None, None, None] * normals[rows, nearest]
+    length, norm = (
+        values[rows, nearest].to(normals.dtype)[:, None, None, None]
+        for values in (distances + 1e-4, norms)
+    )
+    step: Tensor = length * normals[rows, nearest] / norm
     return step
