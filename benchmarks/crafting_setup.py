@@ -3,7 +3,7 @@
 import argparse
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,7 +123,7 @@ def plain_loop(
     norm: LpNorm,
     seed: int,
     passes: int,
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Universal perturbations as the code of Moosavi-Dezfooli et al. goes about them.
 
     One image after the other, predicted clean and perturbed anew each time, one backward pass
@@ -135,6 +135,9 @@ def plain_loop(
         norm: the ball.
         seed: of the order of the images.
         passes: over the images.
+
+    Yields:
+        the perturbation after each image, 3 x H x W, and once more after each pass.
     """
     rho = torch.zeros(1, 3, images.size, images.size).to(network.mean)
     generator = torch.Generator().manual_seed(seed)
@@ -151,11 +154,12 @@ def plain_loop(
                 step, iterations = plain_deepfool(network, image + rho)
                 if iterations < 9:
                     rho = norm.project(rho + step)
+            yield rho[0].float().cpu()
         for start in range(0, len(images), 100):
             numbers = range(start, min(start + 100, len(images)))
             block = images.take(numbers).to(network.mean)
             _ = say(block) != say(block + rho)
-    return rho[0].float().cpu()
+        yield rho[0].float().cpu()
 
 
 def plain_deepfool(network: nn.Module, image: Tensor) -> tuple[Tensor, int]:

@@ -14,6 +14,7 @@ from uap_lightning.attacks.data_free import data_free, received_activations
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
+from uap_lightning.attacks.generator import generator, residual_generator
 from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.attacks.sgd_uap import sgd_uap
 from uap_lightning.attacks.singular_vectors import find_layer, layer_output, singular_vectors
@@ -56,6 +57,7 @@ FAMILIES = {
     "targeted_uap": partial(targeted_uap, steps=3, batch_size=2),
     "data_free": partial(data_free, steps=3, batch_size=2),
     "singular_vectors": partial(singular_vectors, layer="3", batch_size=3, iterations=2),
+    "generator": partial(generator, steps=2, batch_size=2, width=2),
     "random_signs": random_signs,
 }
 
@@ -120,6 +122,32 @@ def test_a_targeted_perturbation_makes_the_network_say_its_class(network, images
         assert float((said == target).float().mean()) > max(0.7, before + 0.4)
     with pytest.raises(UapError, match=r"attack\.target is 8: expected .* 0 to 7"):
         targeted_uap(network, images, labels, linf, 0, target=8)
+
+
+def test_a_generated_perturbation_fools_more_with_training(network, images, labels):
+    for norm in (LpNorm(math.inf, 10.0), LpNorm(2.0, 280.0)):
+        untrained, trained = (
+            fooling_ratio(
+                network,
+                images,
+                labels,
+                generator(network, images, labels, norm, 0, steps=steps, width=4).rho,
+            )
+            for steps in (1, 60)
+        )
+        assert trained > untrained + 0.3
+
+
+def test_the_generator_keeps_sizes_and_tanhs_range():
+    noise = torch.rand(1, 3, 13, 18)
+    assert residual_generator(2)(noise).shape == (1, 3, 16, 20)
+    assert float(residual_generator(2)(noise).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 0.0}, {"width": 0}, {"steps": 0}])
+def test_a_generator_refuses_settings_out_of_range(network, images, labels, linf, settings):
+    with pytest.raises(UapError, match="expected"):
+        generator(network, images, labels, linf, 0, **settings)
 
 
 def test_received_activations_are_what_the_layers_are_given():

@@ -120,7 +120,7 @@ def side_by_side(threads: int) -> ThreadPoolExecutor:
     """Threads that compute a gradient alone each.
 
     On two cores, two passes at once with one thread each take 0.6 of the time of one after the
-    other with two threads each, and give the same digits.
+    other with two threads each.
     """
     return ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1))
 
