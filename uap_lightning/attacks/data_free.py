@@ -26,9 +26,9 @@ def data_free(
     norm: LpNorm,
     seed: int,
     *,
-    steps: int = 200,
+    steps: int = 100,
     batch_size: int = 1,
-    step_size: float = 0.1,
+    step_size: float = 0.5,
     momentum: float = 0.9,
     prior: str = "none",
 ) -> Universal:
