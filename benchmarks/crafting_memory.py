@@ -62,13 +62,15 @@ def craft(count: int) -> int:
         )
         watcher = threading.Thread(target=watch)
         watcher.start()
-        network, norm = tiny(), LpNorm(math.inf, 10.0)
-        images.prediction = clean_predictions(network, images)
-        rho = sgd_uap(network, images, images.prediction, norm, 0, steps=20).rho
-        fooling_ratio(network, images, images.prediction, rho)
-        deepfool_uap_batched(network, images, images.prediction, norm, 0, max_passes=1)
-        done.set()
-        watcher.join()
+        try:
+            network, norm = tiny(), LpNorm(math.inf, 10.0)
+            images.prediction = clean_predictions(network, images)
+            rho = sgd_uap(network, images, images.prediction, norm, 0, steps=20).rho
+            fooling_ratio(network, images, images.prediction, rho)
+            deepfool_uap_batched(network, images, images.prediction, norm, 0, max_passes=1)
+        finally:
+            done.set()
+            watcher.join()
     return peak
 
 

@@ -166,3 +166,5 @@ def _check_object(key: str, node: dict[str, Any]) -> None:
             raise UapError(
                 f"{key}.{name} is {value!r}: expected {_KINDS[expected]}; correct the value."
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UapError(f"{key}.{name} is {value}: expected a finite number.")

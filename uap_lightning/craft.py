@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def craft(cfg: DictConfig) -> None:
     """Craft what the bank lacks and say where it is."""
     with running(cfg) as run:
-        if run.finished:
+        if run.finished and is_whole(cfg, run.content.get("bank")):
             log.info("The bank is complete; overwrite=true checks it again.")
             return
         loggers = build_loggers(cfg, run, "craft")
@@ -37,6 +37,7 @@ def craft(cfg: DictConfig) -> None:
         with run.stage("craft"):
             bank = find_bank(cfg, data, network)
         log_bank(loggers, bank)
+        run.content["bank"] = bank.folder.name
         run.content["digests"] = {"bank": bank.digest}
         log.info(
             "The bank %s holds %d training and %d test perturbations",
@@ -44,6 +45,16 @@ def craft(cfg: DictConfig) -> None:
             len(bank.train),
             len(bank.test),
         )
+
+
+def is_whole(cfg: DictConfig, name: object) -> bool:
+    """Whether the bank of this name is where it should be, with all its perturbations."""
+    given = cfg.bank.path
+    folder = Path(cfg.paths.bank_dir) / str(name) if given is None else Path(given)
+    return all(
+        len(list(folder.glob(f"{part}-*.safetensors"))) >= cfg.bank[part]
+        for part in ("train", "test")
+    )
 
 
 def load_data_and_network(cfg: DictConfig) -> tuple[PhotographDataModule, TargetNetwork]:

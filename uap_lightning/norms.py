@@ -72,8 +72,14 @@ def ball(p: float, eps: float, reference_size: int | None, size: int) -> LpNorm:
         size: side of the images at hand, in pixels.
 
     Raises:
-        UapError: the radius is not positive, or takes in every image there is.
+        UapError: the radius or the reference size is not positive, or the ball takes in every
+            image there is.
     """
+    if reference_size is not None and reference_size < 1:
+        raise UapError(
+            f"norm.reference_size is {reference_size}: expected the side that norm.eps is stated "
+            "for, in pixels, or null where it holds at every size."
+        )
     norm = LpNorm(float(p), float(eps) * (size / reference_size if reference_size else 1.0))
     largest = 255.0 if norm.p != 2 else 255.0 * math.sqrt(3) * size
     if norm.eps >= largest:

@@ -140,10 +140,10 @@ def boundary_step(differences: Tensor, normals: Tensor) -> Tensor:
     distances = differences.abs() / norms
     nearest = distances.argmin(1)
     rows = torch.arange(len(normals), device=normals.device)
-    # 1e-4 keeps the step from vanishing on the boundary itself.
+    # 1e-4 keeps the step from vanishing on the boundary itself; without any gradient it is zero.
+    lengths = (distances + 1e-4).clamp_max(torch.finfo(normals.dtype).max)
     length, norm = (
-        values[rows, nearest].to(normals.dtype)[:, None, None, None]
-        for values in (distances + 1e-4, norms)
+        values[rows, nearest].to(normals.dtype)[:, None, None, None] for values in (lengths, norms)
     )
     step: Tensor = length * normals[rows, nearest] / norm
     return step

@@ -46,13 +46,13 @@ def deepfool_uap(
         max_passes: passes over the images at most.
         candidates: classes that DeepFool considers.
         overshoot: of DeepFool.
-        max_iterations: of DeepFool.
+        max_iterations: of DeepFool; with less than 3 no step would count.
         batch_size: images screened in one forward pass at most.
 
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite.
     """
-    check_settings(goal, max_passes, candidates, overshoot, max_iterations, batch_size)
+    check_settings(goal, max_passes, candidates, overshoot, max_iterations, batch_size, fewest=3)
     # The network's own precision: in double, the result can be compared to the last digits.
     rho = torch.zeros(images.take([0]).shape[1:]).to(network.mean)
     generator = torch.Generator().manual_seed(seed)
@@ -93,8 +93,19 @@ def check_settings(
     overshoot: float,
     max_iterations: int,
     batch_size: int,
+    *,
+    fewest: int = 1,
 ) -> None:
     """Refuse settings of a DeepFool UAP that are out of their range.
+
+    Args:
+        goal: see :func:`deepfool_uap`, as the others.
+        max_passes: over the images.
+        candidates: classes.
+        overshoot: of DeepFool.
+        max_iterations: of DeepFool.
+        batch_size: images.
+        fewest: iterations that the attack can do with.
 
     Raises:
         UapError: they are told.
@@ -103,12 +114,12 @@ def check_settings(
         not 0 < goal <= 1
         or not 0 <= overshoot < math.inf
         or candidates < 2
-        or max_iterations < 2
+        or max_iterations < fewest
         or min(max_passes, batch_size) < 1
     ):
         raise UapError(
             f"attack has goal {goal}, max_passes {max_passes}, candidates {candidates}, overshoot "
             f"{overshoot}, max_iterations {max_iterations}, batch_size {batch_size}: expected a "
-            "goal above 0 and at most 1, an overshoot of 0 or more, at least 2 candidates and "
-            "iterations, and counts of at least 1."
+            "goal above 0 and at most 1, an overshoot of 0 or more, at least 2 candidates, "
+            f"at least {fewest} iterations, and counts of at least 1."
         )

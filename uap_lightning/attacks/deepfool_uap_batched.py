@@ -102,7 +102,7 @@ def lengthened(
         step: 3 x H x W.
         norm: the ball.
     """
-    best, most = norm.project(rho + step), -1
+    best, most = rho, -1
     for doubling in range(MAX_DOUBLINGS):
         candidate = norm.project(rho + 2**doubling * step)
         fooled = int((network.predict(batch + candidate) != labels).sum())

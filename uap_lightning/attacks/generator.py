@@ -54,7 +54,7 @@ def generator(
     size = images.take([0]).shape[1:]
     batches = draw_batches(len(images), steps, batch_size, torch.Generator().manual_seed(seed))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = residual_generator(width).to(device)
         noise = torch.rand(1, *size).to(device)
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, betas=(0.5, 0.999))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vjp
 
-from uap_lightning.attacks.descent import draw_batches
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.crops import Images
@@ -45,7 +44,7 @@ def singular_vectors(
         layer: name of the module whose output counts; when None, the convolution a third of the
             way through the network.
         q: norm of the change, above 1; the paper's is 10.
-        batch_size: images whose Jacobians are stacked.
+        batch_size: images whose Jacobians are stacked, at most all.
         iterations: of the power method.
 
     Raises:
@@ -60,12 +59,12 @@ def singular_vectors(
     generator = torch.Generator().manual_seed(seed)
     hidden = layer_output(network, find_layer(network, layer))
     device = network.mean.device
-    (numbers,) = draw_batches(len(images), 1, batch_size, generator)
+    numbers = torch.randperm(len(images), generator=generator).tolist()[:batch_size]
     size = images.take([0]).shape[1:]
     v = norm.normalise(torch.randn(size, generator=generator)).to(device)
     for iteration in track(range(iterations), "Crafting a singular vector"):
         total, scale = torch.zeros_like(v), torch.zeros((), device=device)
-        for start in range(0, batch_size, 16):
+        for start in range(0, len(numbers), 16):
             block = images.take(numbers[start : start + 16]).to(device).float()
             change: Tensor = jvp(hidden, (block,), (v.expand_as(block),))[1]
             transposed = vjp(hidden, block)[1]
@@ -82,7 +81,7 @@ def singular_vectors(
         v = norm.steepest(total)
     rho = norm.project(norm.eps * v).cpu()
     ratios = [fooling_ratio(network, images, labels, sign * rho) for sign in (1, -1)]
-    return Universal(rho if ratios[0] >= ratios[1] else -rho, batch_size / len(images))
+    return Universal(rho if ratios[0] >= ratios[1] else -rho, len(numbers) / len(images))
 
 
 def find_layer(network: TargetNetwork, name: str | None) -> nn.Module:
@@ -113,7 +112,10 @@ class _Reached(Exception):
 
 
 def layer_output(network: TargetNetwork, layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The function from images (float, 0-255) to the output of one layer."""
+    """The function from images (float, 0-255) to the output of one layer.
+
+    It raises a UapError where the network does not run the layer.
+    """
 
     def compute(images: Tensor) -> Tensor:
         outputs: list[Tensor] = []
@@ -129,6 +131,11 @@ def layer_output(network: TargetNetwork, layer: nn.Module) -> Callable[[Tensor],
             pass
         finally:
             hook.remove()
+        if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
+            raise UapError(
+                f"attack.layer names a {type(layer).__name__} that the network {network.name} does "
+                "not run, or whose output is no tensor: choose another."
+            )
         return outputs[0]
 
     return compute

@@ -49,8 +49,9 @@ class Bank:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the perturbations, training ones first."""
-        digest = hashlib.sha256(self.train.numpy().tobytes())
+        """SHA-256 over the perturbations, training ones first, and how many are which."""
+        digest = hashlib.sha256(f"{len(self.train)} {len(self.test)} ".encode())
+        digest.update(self.train.numpy().tobytes())
         digest.update(self.test.numpy().tobytes())
         return digest.hexdigest()
 

@@ -50,9 +50,11 @@ def import_perturbations(
         the names they have in the bank.
 
     Raises:
-        UapError: a file is not what was stated, is too like another, or the folder holds another
-            kind of bank; nothing of ``files`` is added then.
+        UapError: a file is not what was stated, is too like another, the bound is none, or the
+            folder holds another kind of bank; nothing of ``files`` is added then.
     """
+    if not 0 <= max_cosine <= 1:
+        raise UapError(f"--max-cosine is {max_cosine}: expected a number from 0 to 1.")
     read = [(file, read_published(file, layout, norm)) for file in files]
     sizes = {int(rho.shape[-1]) for _, rho in read}
     with locked(folder / ".lock", wait=True):
@@ -80,11 +82,17 @@ def import_perturbations(
                     f"expected at most {max_cosine}; leave it out or allow it with --max-cosine."
                 )
             known.append(rho)
-        first = sum(name.startswith(part) for name in others)
+        numbers = [int(name.rpartition("-")[2]) for name in others if name.startswith(part)]
+        first = max(numbers, default=-1) + 1
         names = [f"{part}-{first + number:04d}" for number in range(len(read))]
+        digests = {name: digest_of_file(file) for name, (file, _) in zip(names, read, strict=True)}
+        # What is in a bank of imports is what makes it, so its identity grows with it. It is
+        # written first: a folder with perturbations always says what they are.
+        files_of = {name: record.attack["sha256"] for name, (_, record) in others.items()}
+        write_json(folder / "bank.json", {**fixed, "files": {**files_of, **digests}})
         for position, (name, (file, rho)) in enumerate(zip(names, read, strict=True)):
-            digest = digest_of_file(file)
-            settings = {"name": "imported", "source": source, "file": file.name, "sha256": digest}
+            settings = {"name": "imported", "source": source, "file": file.name}
+            settings["sha256"] = digests[name]
             record = Record(
                 network=network,
                 weights="",
@@ -105,9 +113,6 @@ def import_perturbations(
                 version=__version__,
             )
             save_perturbation(folder / f"{name}.safetensors", rho, record)
-        # What is in a bank of imports is what makes it, so its identity grows with it.
-        files_of = {name: r.attack["sha256"] for name, (_, r) in perturbations_of(folder).items()}
-        write_json(folder / "bank.json", {**fixed, "files": files_of})
     return names
 
 
@@ -156,9 +161,14 @@ def table_of(folder: Path, extended: int | None = None, seed: int = 0) -> list[d
         )
     train = rhos[: sum(name.startswith("train") for name in names)]
     if extended is not None:
+        if not len(train) or extended < len(train):
+            raise UapError(
+                f"--extended is {extended} and {folder} holds {len(train)} training perturbations: "
+                "expected at least one of them, and an extended set that holds them all."
+            )
         record = bank[names[0]][1]
         norm = LpNorm(float(record.p), record.eps)
-        made = synthesise(train, norm, max(0, extended - len(train)), seed)
+        made = synthesise(train, norm, extended - len(train), seed)
         for number, (near, cosine) in enumerate(zip(*nearest(made, train), strict=True)):
             rows.append(
                 dict.fromkeys(rows[0], "")

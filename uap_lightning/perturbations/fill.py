@@ -1,6 +1,7 @@
 """Fill a bank: craft what is missing, by one process or by several at once."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,8 @@ def fill_bank(root: Path, recipe: Recipe, train: int, test: int) -> Bank:
     of its own, and leaves it in ``.candidates``. Candidates enter the bank under the bank's lock
     and in the order of their names (training ones first), each checked against all that is in
     the bank by then. So every one meets the same others however many processes there are, and
-    the bank is the one that a single process would have made.
+    the bank is the one that a single process would have made for as many perturbations, on the
+    same kind of device with as many threads.
 
     Args:
         root: folder that holds the banks.
@@ -163,8 +165,8 @@ def _admit(folder: Path, names: list[str], bounds: Bounds) -> list[str]:
             rho, record = load_perturbation(candidate)
             others = [load_perturbation(file)[0] for file in folder.glob("*.safetensors")]
             cosine = largest_cosine(rho, others)
-            if cosine > bounds.max_cosine:
-                _reject(folder, name, f"cosine {cosine:.3f}")
+            if not cosine <= bounds.max_cosine:
+                _reject(folder, name, record.attempt, f"cosine {cosine:.3f}")
                 candidate.unlink()
                 break
             save_perturbation(path, rho, replace(record, cosine=cosine))
@@ -184,9 +186,10 @@ def _craft_within_bounds(folder: Path, recipe: Recipe, name: str) -> tuple[Tenso
         )
         seconds = time.perf_counter() - started
         rho = crafted.rho
+        _check_crafted(rho, recipe)
         ratio = fooling_ratio(recipe.network, recipe.craft, recipe.craft.prediction, rho)
-        if ratio < bounds.min_fooling_ratio:
-            _reject(folder, name, f"fooling ratio {ratio:.3f}")
+        if not ratio >= bounds.min_fooling_ratio:
+            _reject(folder, name, attempt, f"fooling ratio {ratio:.3f}")
             continue
         unseen = recipe.unseen
         return rho, Record(
@@ -228,8 +231,9 @@ def _rejections(folder: Path, name: str) -> list[str]:
     return reasons
 
 
-def _reject(folder: Path, name: str, reason: str) -> None:
-    reasons = [*_rejections(folder, name), reason]
+def _reject(folder: Path, name: str, attempt: int, reason: str) -> None:
+    """Note why an attempt was rejected; once, also where a process was killed just after."""
+    reasons = [*_rejections(folder, name)[:attempt], reason]
     write_json(_reasons(folder, name), {"reasons": reasons})
     log.info("%s, attempt %d: %s misses its bound", name, len(reasons), reason)
 
@@ -240,6 +244,23 @@ def _reasons(folder: Path, name: str) -> Path:
 
 def _lock(folder: Path, name: str) -> Path:
     return folder / CANDIDATES / f"{name}.lock"
+
+
+def _check_crafted(rho: Tensor, recipe: Recipe) -> None:
+    """Refuse what is no perturbation of this ball, whichever attack it comes from.
+
+    Raises:
+        UapError: its type, shape or norm is wrong, or a value is not finite.
+    """
+    shape = (3, recipe.craft.size, recipe.craft.size)
+    whole = rho.dtype == torch.float32 and tuple(rho.shape) == shape
+    size = float(recipe.norm.size(rho)) if whole else math.nan
+    if not size <= recipe.norm.eps * (1 + 1e-5):  # also false for NaN
+        raise UapError(
+            f"attack={recipe.settings.get('name')} returned {rho.dtype} of shape "
+            f"{tuple(rho.shape)} and norm {size:.6g}: expected float32 of shape {shape}, finite "
+            f"and within {recipe.norm.eps:.6g} in pixel units; correct the attack."
+        )
 
 
 def _check_predictions(recipe: Recipe) -> None:

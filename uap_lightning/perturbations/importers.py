@@ -111,7 +111,9 @@ def read_published(path: Path, layout: Layout, norm: LpNorm) -> Tensor:
     values = values.permute(axes)
     size = min(values.shape[1:]) if layout.size is None else layout.size
     end = layout.offset + size
-    if end > min(values.shape[1:]) or (layout.size is None and values.shape[1] != values.shape[2]):
+    if not 0 < end <= min(values.shape[1:]) or (
+        layout.size is None and values.shape[1] != values.shape[2]
+    ):
         raise UapError(
             f"{path} holds a perturbation of {values.shape[1]} x {values.shape[2]} pixels: "
             f"expected a square one of at least {end} pixels; state its offset and size."
@@ -144,14 +146,18 @@ def _read_array(path: Path, key: str | None) -> Any:
         ) from error
     if key is None and not isinstance(content, dict):
         return _numbers(content, path)
-    for part in key.split(".") if key is not None else list(content)[:1]:
+    rest = key if key is not None else next(iter(content), "")
+    while rest:
         names = list(content) if isinstance(content, dict) else []
-        if part not in names or (key is None and len(names) > 1):
+        # A name may hold dots itself: the longest one that is there is meant.
+        ends = [len(rest), *(i for i in range(len(rest) - 1, 0, -1) if rest[i] == ".")]
+        part = next((rest[:end] for end in ends if rest[:end] in names), None)
+        if part is None or (key is None and len(names) > 1):
             raise UapError(
                 f"{path} holds {', '.join(map(str, names)) or 'a single array'}: expected "
                 f"{key or 'a single array'}; state the key of the perturbation."
             )
-        content = content[part]
+        content, rest = content[part], rest[len(part) + 1 :]
     return _numbers(content, path)
 
 
@@ -181,12 +187,22 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
             f"{path} needs h5py, which is not installed: pip install 'uap-lightning[formats]'."
         ) from error
     with h5py.File(path) as file:
-        return {name: np.asarray(file[name]) for name in file}
+        return _read_group(file)
+
+
+def _read_group(group: Any) -> dict[str, Any]:
+    """The arrays of an HDF5 group by name, and those of its groups in dictionaries."""
+    return {
+        name: _read_group(item) if hasattr(item, "keys") else np.asarray(item)
+        for name, item in group.items()
+    }
 
 
 def _numbers(content: Any, path: Path) -> Any:
     if isinstance(content, Tensor):
-        content = content.detach().float().numpy()
+        # numpy has no bfloat16; whole numbers stay what they are, and are refused below.
+        content = content.detach()
+        content = (content.float() if content.is_floating_point() else content).numpy()
     if not isinstance(content, np.ndarray) or content.dtype.kind != "f":
         found = content.dtype if isinstance(content, np.ndarray) else type(content).__name__
         raise UapError(f"{path} holds {found}: expected floating-point numbers; state the key.")
