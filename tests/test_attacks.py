@@ -211,6 +211,21 @@ def test_deepfool_uap_refuses_settings_out_of_range(network, images, labels, lin
             deepfool_uap(network, images, labels, linf, 0, **settings)
 
 
+def test_two_iterations_are_too_few_for_the_exact_attack(network, images, labels, linf):
+    with pytest.raises(UapError, match="at least 3 iterations"):
+        deepfool_uap(network, images, labels, linf, 0, max_iterations=2)
+    deepfool_uap_batched(network, images, labels, linf, 0, max_iterations=1, max_passes=1)
+
+
+def test_without_a_gradient_deepfool_takes_no_step():
+    model = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(12, 3))
+    nn.init.zeros_(model[2].weight)
+    model[2].bias.data = torch.tensor([9.0, 0.0, 0.0])
+    found = deepfool(TargetNetwork(model, "flat", [0.0] * 3, [1.0] * 3), torch.ones(1, 3, 2, 2))
+    assert torch.equal(found.step, torch.zeros(1, 3, 2, 2))
+    assert int(found.iterations) == 10
+
+
 def test_fewer_classes_than_candidates_are_all_considered(network, images, labels, linf):
     crafted = deepfool_uap(network, images, labels, linf, 0, max_passes=1, candidates=10)
     expected = deepfool_uap(network, images, labels, linf, 0, max_passes=1, candidates=8)

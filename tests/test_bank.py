@@ -2,20 +2,23 @@
 
 import dataclasses
 import math
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import TINY, composed
 from uap_lightning.attacks.universal import Universal
-from uap_lightning.craft import find_bank, load_data_and_network, predicted
+from uap_lightning.craft import craft, find_bank, load_data_and_network, predicted
 from uap_lightning.errors import UapError
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
 from uap_lightning.perturbations.fill import Recipe, fill_bank, take_folder
 from uap_lightning.perturbations.record import load_perturbation
+from uap_lightning.results import read_results
 from uap_lightning.storage import digest_of
 
 
@@ -109,6 +112,59 @@ def test_bounds_that_cannot_be_met_are_told(tmp_path, recipe):
     diverse = dataclasses.replace(recipe, bounds=Bounds(0.0, 0.0, 2))
     with pytest.raises(UapError, match=r"\(cosine 0\.\d+; cosine"):
         fill_bank(tmp_path, diverse, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rho: rho * math.nan, "norm nan"),
+        (lambda rho: rho * 37, "norm 370: expected float32 .* within 10 in pixel units"),
+        (lambda rho: rho[:, :1, :1], r"shape \(3, 1, 1\)"),
+        (lambda rho: rho.double(), r"returned torch\.float64"),
+    ],
+)
+def test_what_is_no_perturbation_of_the_ball_is_refused(tmp_path, recipe, change, said):
+    def broken(*arguments):
+        return Universal(change(recipe.attack(*arguments).rho), 1.0)
+
+    with pytest.raises(UapError, match=f"attack=signs .*{said}"):
+        fill_bank(tmp_path, dataclasses.replace(recipe, attack=broken), 1, 1)
+    assert not list(tmp_path.glob("tiny*/**/*.safetensors"))
+
+
+def test_a_rejection_is_noted_once_where_a_process_was_killed_in_between(
+    tmp_path, recipe, monkeypatch
+):
+    def repeats(network, images, labels, norm, seed):
+        twin = seed == seeds("train-0001", 0)
+        return recipe.attack(
+            network, images, labels, norm, seeds("train-0000", 0) if twin else seed
+        )
+
+    twice = dataclasses.replace(recipe, attack=repeats)
+    whole = fill_bank(tmp_path / "a", twice, 2, 1)
+    unlink = Path.unlink
+
+    def killed(path, **options):
+        if path.name == "train-0001.safetensors":
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fill_bank(tmp_path / "b", twice, 2, 1)
+    resumed = fill_bank(tmp_path / "b", twice, 2, 1)
+    assert [record.attempt for record in resumed.records] == [0, 1, 0]
+    assert resumed.digest == whole.digest
+
+
+def test_a_digest_tells_training_from_test_perturbations(tmp_path, recipe):
+    bank = fill_bank(tmp_path, recipe, 2, 1)
+    moved = dataclasses.replace(
+        bank, train=bank.train[:1], test=torch.cat([bank.train[1:], bank.test])
+    )
+    assert moved.digest != bank.digest
 
 
 def test_a_second_seed_is_tried(tmp_path, recipe):
@@ -259,6 +315,19 @@ def test_the_config_makes_or_names_the_bank():
         assert record.fooling_ratio_unseen is not None
     named = composed("craft", *TINY, f"bank.path='{bank.folder}'")
     assert find_bank(named, data, network).digest == bank.digest
+
+
+def test_a_finished_command_sees_that_its_bank_is_gone(caplog):
+    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
+    craft(cfg)
+    digest = read_results(Path("outputs/run/results.json"))["digests"]["bank"]
+    shutil.rmtree("banks")
+    craft(cfg)
+    assert len(list(Path("banks").glob("*/*.safetensors"))) == 2
+    assert read_results(Path("outputs/run/results.json"))["digests"]["bank"] == digest
+    with caplog.at_level("INFO"):
+        craft(cfg)
+    assert "The bank is complete" in caplog.text
 
 
 def test_the_cosine_is_the_largest_absolute_one():

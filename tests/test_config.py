@@ -112,6 +112,9 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
     [
         (["norm.eps=0"], r"norm\.eps is 0"),
         (["norm.eps=-3"], r"norm\.eps is -3"),
+        (["norm=l2", "norm.reference_size=0"], r"norm\.reference_size is 0: expected the side"),
+        (["attack.overshoot=inf"], r"attack\.overshoot is inf: expected a finite number"),
+        (["attack.overshoot=nan"], r"attack\.overshoot is nan: expected a finite number"),
         (["norm.p=3"], r"norm\.p is 3"),
         (["norm.p=1"], r"norm\.p is 1"),
         (["bank.train=0"], r"bank\.train is 0"),

@@ -131,12 +131,34 @@ HWC = Layout("hwc", "rgb")
         (np.full((6, 6, 3), 10.0), HWC, LpNorm(2.0, 60.0), r"l_2 norm 103\.9.* up to 60"),
         (np.full((6, 6, 3), np.nan), HWC, LINF, "norm nan"),
         (np.full((6, 6, 3), 10), HWC, LINF, "int64: expected floating-point"),
+        (np.zeros((0, 0, 3)), HWC, LINF, "0 x 0 pixels"),
     ],
 )
 def test_what_is_not_as_stated_is_refused(tmp_path, array, layout, norm, said):
     np.save(tmp_path / "v.npy", array)
     with pytest.raises(UapError, match=said):
         read(tmp_path / "v.npy", layout, norm)
+
+
+def test_whole_numbers_are_refused_from_torch_too(tmp_path):
+    torch.save(torch.full((6, 6, 3), 10), tmp_path / "v.pth")
+    with pytest.raises(UapError, match="int64: expected floating-point"):
+        read(tmp_path / "v.pth", HWC, LINF)
+
+
+def test_names_may_hold_dots_and_groups(tmp_path):
+    array = truth()
+    tensors = {"model.uap": torch.tensor(array), "model": {"v": torch.tensor(array) / 2}}
+    torch.save(tensors, tmp_path / "v.pth")
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["g/v"] = array
+    for name, key, share in (
+        ("v.pth", "model.uap", 1),
+        ("v.pth", "model.v", 0.5),
+        ("v.h5", "g.v", 1),
+    ):
+        found = read(tmp_path / name, Layout("chw", "rgb", key=key), LINF)
+        np.testing.assert_allclose(found.numpy(), share * array, atol=1e-5)
 
 
 def test_rounding_beyond_the_ball_is_brought_back(tmp_path):
@@ -218,6 +240,25 @@ def test_a_bank_of_imports_takes_only_what_fits(tmp_path):
     assert len(perturbations_of(bank)) == 2
     with pytest.raises(UapError, match="no perturbations for training"):
         extend(open_bank(bank, "caffenet", LINF, 8).train, LINF, 4, 0)
+
+
+def test_a_number_that_was_removed_is_not_given_twice(tmp_path):
+    own = ("--orientation", "chw", "--order", "rgb", "--part", "test")
+    files = [tmp_path / f"{seed}.npy" for seed in range(4)]
+    for seed, file in enumerate(files):
+        np.save(file, truth(8, seed))
+    bank = tmp_path / "bank"
+    call("import", bank, *files[:3], *own, *STATED)
+    kept = (bank / "test-0002.safetensors").read_bytes()
+    (bank / "test-0001.safetensors").unlink()
+    call("import", bank, files[3], *own, *STATED)
+    assert (bank / "test-0002.safetensors").read_bytes() == kept
+    assert list(perturbations_of(bank)) == ["test-0000", "test-0002", "test-0003"]
+    assert set(read_json(bank / "bank.json", "a bank")["files"]) == set(perturbations_of(bank))
+    with pytest.raises(UapError, match="--max-cosine is nan"):
+        call("import", bank, files[1], *own, *STATED, "--max-cosine", "nan")
+    with pytest.raises(UapError, match="holds 0 training perturbations"):
+        call("list", bank, "--extended", 4)
 
 
 def test_what_cannot_be_done_ends_in_one_sentence(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.config import NOT_ARGUMENTS
 from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.norms import LpNorm, ball
 from uap_lightning.protocols import Protocol
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -38,6 +38,8 @@ def check(cfg: DictConfig) -> None:
         _check_object(key, node)
     if "norm" in cfg:
         LpNorm(cfg.norm.p, cfg.norm.eps)
+        if "data" in cfg:
+            ball(cfg.norm.p, cfg.norm.eps, cfg.norm.reference_size, cfg.data.crop)
     for protocol in (cfg.get("protocol") or {}).values():
         Protocol(protocol.correct_only, protocol.perturbed_share)
     if "seed" in cfg and not 0 <= cfg.seed < 2**32:

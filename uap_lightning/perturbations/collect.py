@@ -53,8 +53,8 @@ def import_perturbations(
         UapError: a file is not what was stated, is too like another, the bound is none, or the
             folder holds another kind of bank; nothing of ``files`` is added then.
     """
-    if not 0 <= max_cosine <= 1:
-        raise UapError(f"--max-cosine is {max_cosine}: expected a number from 0 to 1.")
+    if not max_cosine >= 0:  # also false for NaN
+        raise UapError(f"--max-cosine is {max_cosine}: expected a number of 0 or more.")
     read = [(file, read_published(file, layout, norm)) for file in files]
     sizes = {int(rho.shape[-1]) for _, rho in read}
     with locked(folder / ".lock", wait=True):
