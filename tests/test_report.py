@@ -36,7 +36,7 @@ def a_row(train="tiny", train_norm="linf", test=None, test_norm=None, protocol="
         "perturbation_network": test,
         "test_norm": test_norm,
         "protocol": protocol,
-        "label_source": "prediction",
+        "label_source": "ground_truth",
         "n_images": 40,
         "prn_gain": rate - 20,
         "prn_restoration": rate - 1,
@@ -48,7 +48,7 @@ def a_row(train="tiny", train_norm="linf", test=None, test_norm=None, protocol="
     }
 
 
-def result(status="ok", rows=None, rectifier="prn", attack="sgd_uap"):
+def result(status="ok", rows=None, rectifier="prn", attack="sgd_uap", data="imagenet"):
     rows = [a_row()] if rows is None else rows
     norm = rows[0]["test_norm"]
     return {
@@ -65,10 +65,10 @@ def result(status="ok", rows=None, rectifier="prn", attack="sgd_uap"):
             "norm": {"name": norm, "eps": EPS[norm]},
             "rectifier": {"name": rectifier},
             "detector": {"name": "dct_svm"},
-            "data": {"name": "imagenet"},
+            "data": {"name": data},
             "attack": {"name": attack},
         },
-        "rows": rows if status == "ok" else [],
+        "rows": rows,
     }
 
 
@@ -133,6 +133,25 @@ def test_defences_stand_in_tables_of_their_own_and_repeated_runs_are_named():
     assert norm_tables(rows)[0].header[-1] == [("fast_feature_fool", 1), ("sgd_uap", 1)]
 
 
+def test_a_table_says_where_the_labels_are_predictions():
+    _, rows = found(result(), result(rows=[a_row(label_source="prediction")]))
+    labelled, predicted = norm_tables(rows)
+    assert labelled.title.endswith("seed 0")
+    assert predicted.title.endswith("seed 0, counted against the network's own predictions")
+
+
+def test_rows_of_runs_that_did_not_end_well_are_in_no_table(capsys):
+    results, rows = found(result("failed"), result("running"))
+    assert rows == []
+    assert "Defense rate" not in as_csv(rows, results)
+    assert [line["status"] for line in csv.DictReader(io.StringIO(as_csv(rows, results)))] == [
+        "failed",
+        "running",
+    ]
+    show([result("failed")])
+    assert "Defense rate" not in capsys.readouterr().out
+
+
 def test_the_cross_network_tables_have_the_tested_network_on_the_line():
     networks = ("caffenet", "googlenet")
     contents = [result(rows=[a_row(train, "l2", test)]) for train in networks for test in networks]
@@ -167,6 +186,8 @@ def test_published_numbers_stand_beside_the_same_condition_only():
         result(rows=[row], attack="fast_feature_fool"),
         result(rows=[{**row, "perturbation_network": "vgg_f"}]),
         result(rows=[{**row, "protocol": "b"}]),
+        result(rows=[{**row, "label_source": "prediction"}]),
+        result(rows=[row], data="photos"),
     ):
         assert found(other, published=[published])[1][0]["paper"] is None
 
@@ -200,15 +221,33 @@ def test_the_matrix_of_unseen_perturbations_is_there_where_they_are_of_several_k
     others = [result(rectifier="jpeg", attack=attack) for attack in ("gd_uap", "sgd_uap")]
     _, rows = found(known, unseen, *others, result(rectifier="median"))
     (matrix,) = unseen_matrices(rows)
-    assert matrix.columns == ["tiny ℓ∞ fast_feature_fool", "tiny ℓ∞ gd_uap", "tiny ℓ∞ sgd_uap"]
+    attacks = ("fast_feature_fool", "gd_uap", "sgd_uap")
+    assert matrix.columns == [f"tiny ℓ∞ ξ=10 {attack}" for attack in attacks]
     rates = {name: [row and row["defense_rate"] for row in line] for name, line in matrix.lines}
     rate = a_row()["defense_rate"]
     assert rates == {
-        "tiny ℓ∞, jpeg + dct_svm": [None, rate, rate],
-        "tiny ℓ∞, prn + dct_svm": [61.5, None, rate],
+        "tiny ℓ∞, jpeg + dct_svm on data=imagenet, seed 0": [None, rate, rate],
+        "tiny ℓ∞, prn + dct_svm on data=imagenet, seed 0": [61.5, None, rate],
     }
     # a defence that met one kind alone has no place in it
     assert unseen_matrices([rows[0], rows[4]]) == []
+
+
+def test_the_matrix_keeps_seeds_data_and_radii_apart():
+    base = [result(), result(attack="gd_uap")]
+    others = [result(attack="gd_uap") for _ in range(3)]
+    others[0]["seed"] = 1
+    others[1]["config"]["norm"]["eps"] = 5.0
+    others[2]["config"]["data"]["name"] = "photos"
+    for number, content in enumerate([*base, *others]):
+        content["rows"][0]["defense_rate"] = 90.0 - number
+    also = [result(), result(data="photos")]
+    also[0]["seed"] = 1
+    _, rows = found(*base, *others, *also)
+    (matrix,) = unseen_matrices(rows)
+    kept = {row["defense_rate"] for _, line in matrix.lines for row in line if row}
+    assert {90.0, 89.0, 88.0, 87.0, 86.0} <= kept
+    assert len(matrix.lines) == 3
 
 
 def test_bars_are_sorted_and_carry_interval_and_floor():
@@ -274,6 +313,17 @@ def test_the_screen_shows_numbers_and_failed_runs_with_their_reason(capsys):
     out = capsys.readouterr().out
     assert "run: failed: no disk" in out
     assert f"{a_row()['defense_rate']:.1f} %" in out
+    for reason in ("install uap-lightning[export]", "no [/x] here"):
+        show([{**result("failed"), "reason": reason}])
+        assert f"run: failed: {reason}" in capsys.readouterr().out
+    odd = [result(rows=[a_row("net[/x]")]) for _ in range(5)]
+    odd[0]["config"]["name"] = "run[export]"
+    show(odd)
+    out = capsys.readouterr().out
+    assert "run[export]" in out
+    assert "net[/x] ℓ∞, Prot-A" in out
+    show(odd[:1])
+    assert "net[/x]" in capsys.readouterr().out
     show(whole_network())
     out = capsys.readouterr().out
     assert out.count("Prot-A") == 4
@@ -308,9 +358,30 @@ def test_the_command_writes_every_form_or_the_one_asked_for():
         ({"schema": 2}, "has schema 2"),
         ({"status": "done"}, "has status done"),
         ({"rows": None}, "has no rows"),
+        ({"rows": [1]}, "row 0 whose content is not"),
+        ({"rows": [{}]}, "row 0 whose train_network is not"),
+        ({"rows": [a_row(protocol=None)]}, "row 0 whose protocol is not"),
+        ({"rows": [a_row(), a_row(prn_gain="high")]}, "row 1 whose prn_gain is not"),
+        ({"rows": [a_row(attack=["sgd_uap"])]}, "row 0 whose attack is not"),
+        ({"rows": [a_row(ci95={"prn_gain": [1.0]})]}, "row 0 whose ci95 is not"),
+        ({"config": None}, "has a config that is None"),
+        ({"seconds": {"train": "long"}}, "expected a number a stage"),
     ],
 )
 def test_results_of_another_kind_are_refused(change, said):
-    Path("results.json").write_text(json.dumps({**result(), **change}))
+    write("runs/odd", {**result(), **change})
     with pytest.raises(UapError, match=said):
-        read_results(Path("results.json"))
+        read_results(Path("runs/odd/results.json"))
+    # below a folder it stands as a failed run
+    results, rows = found(result())
+    assert [(r.name, r.content["status"]) for r in results] == [("odd", "failed"), ("run-0", "ok")]
+    assert len(rows) == 1
+
+
+def test_a_report_is_made_of_results_that_lack_what_explains_them():
+    content = result("failed")
+    del content["reason"]
+    write("runs/a", content)
+    write("runs/b", {**result(), "config": {"name": None, "norm": None, "data": 3}})
+    the_report("output=all/table")
+    assert "no reason given" in Path("all/table.md").read_text()

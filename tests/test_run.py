@@ -27,7 +27,7 @@ def results():
     return json.loads(Path("outputs/run/results.json").read_text())
 
 
-def test_the_whole_way_writes_what_the_contract_says():
+def test_the_whole_way_writes_what_the_contract_says(caplog):
     rate = train_entry.train(composed("train", *QUICK_TRAIN))
     content = read_results(Path("outputs/run/results.json"))
     assert content["status"] == "ok"
@@ -95,6 +95,19 @@ def test_the_whole_way_writes_what_the_contract_says():
     again = json.loads(Path("outputs/same/results.json").read_text())
     assert again["rows"] == content["rows"]
     assert again["digests"] == content["digests"]
+
+    # shown again while the defence is the same, and not once it has been replaced
+    record = Path("outputs/run/defense/defense.json")
+    with caplog.at_level("INFO"):
+        assert evaluate_entry.evaluate(same) == rate
+    assert "same is finished already" in caplog.text
+    record.write_text(record.read_text() + "\n")
+    with pytest.raises(UapError, match=r"result of another defence .* overwrite=true"):
+        evaluate_entry.evaluate(same)
+    same.overwrite = True
+    evaluate_entry.evaluate(same)
+    replaced = json.loads(Path("outputs/same/results.json").read_text())
+    assert replaced["digests"]["defense"] != again["digests"]["defense"]
 
     # refused settings leave it alone too, overwrite or not
     for overwrite in ("false", "true"):
@@ -188,6 +201,22 @@ def test_a_failed_job_says_why_and_leaves_the_process_as_it_was():
     assert results()["status"] == "ok"
     with running(cfg) as run:
         assert run.finished
+
+
+def test_a_result_does_not_depend_on_how_wandb_ends(monkeypatch, caplog):
+    def finish(exit_code):
+        assert results()["status"] == "ok"
+        raise OSError("no connection")
+
+    class Wandb:
+        run = "a run"
+
+    Wandb.finish = staticmethod(finish)
+    monkeypatch.setitem(sys.modules, "wandb", Wandb)
+    with running(composed("train", *QUICK_TRAIN)):
+        pass
+    assert results()["status"] == "ok"
+    assert "could not finish its run (no connection)" in caplog.text
 
 
 def test_one_process_a_folder():

@@ -5,21 +5,25 @@ network under test, and the network that the test perturbations are made on wher
 (``network@perturbation_network=vggf``).
 """
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from uap_lightning.craft import find_bank, load_data_and_network, load_network
-from uap_lightning.defense_folder import Defense, load_defense
+from uap_lightning.defense_folder import RECORD, Defense, load_defense
 from uap_lightning.errors import UapError
 from uap_lightning.launch import launch
 from uap_lightning.loggers import build_loggers, log_bank, log_rows
 from uap_lightning.module import RectifierModule
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.report import show
-from uap_lightning.run import running
-from uap_lightning.storage import write_json
+from uap_lightning.run import Run, running
+from uap_lightning.storage import digest_of_file, write_json
 from uap_lightning.train import Condition, build_trainer, test
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> float | None:
@@ -52,6 +56,9 @@ def evaluate(cfg: DictConfig) -> float | None:
                 rows = run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
             log_rows(loggers, rows)
             run.content["digests"] = {"bank": bank.digest, "defense": defense.digest}
+        else:
+            check_same(run, Path(cfg.defense))
+            log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([run.content])
     rows = run.content["rows"]
     return rows[0]["defense_rate"] if rows else None
@@ -66,6 +73,19 @@ def perturbation_network(cfg: DictConfig, network: TargetNetwork) -> TargetNetwo
     except UapError as error:
         # The sentence speaks of the keys of the network under test.
         raise UapError(f"perturbation_network: {error}") from error
+
+
+def check_same(run: Run, folder: Path) -> None:
+    """Refuse to show a finished run's numbers for a defence that has been replaced since.
+
+    Raises:
+        UapError: the folder holds another defence than the run tested, or none.
+    """
+    if run.content["digests"].get("defense") != digest_of_file(folder / RECORD):
+        raise UapError(
+            f"{run.folder} holds the result of another defence than {folder} holds now: run it "
+            "again with overwrite=true, or give this run its own folder with name=NAME."
+        )
 
 
 def check_size(defense: Defense, crop: int) -> None:

@@ -39,7 +39,7 @@ def card(condition: Mapping[str, object], result: Mapping[str, Any]) -> str:
         "ground_truth": "true labels",
         "prediction": "the network's own predictions on the clean images, for lack of true labels",
     }
-    rows = collect([Result("this run", Path(), dict(result))], published=[])
+    rows = collect([Result("this run", Path(), {**result, "status": "ok"})], published=[])
     sources = sorted({labels[row["label_source"]] for row in result["rows"]})
     return f"""---
 library_name: uap-lightning

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from uap_lightning.check import check
 from uap_lightning.errors import UapError
@@ -64,16 +65,19 @@ def title(row: Mapping[str, Any]) -> str:
 def show(results: Sequence[Mapping[str, Any]]) -> None:
     """Print the table, the failed runs and the seconds a stage, on standard output."""
     console = Console(width=None if Console().is_terminal else 120)
-    rows = [row for result in results for row in result["rows"]]
+    done = [result for result in results if result["status"] == "ok"]
+    rows = [row for result in done for row in result["rows"]]
     if rows:
-        console.print(_long(results) if len(rows) > ACROSS else _wide(rows))
+        console.print(_long(done) if len(rows) > ACROSS else _wide(rows))
     for result in results:
         if result["status"] != "ok":
-            reason = result["reason"] or "no reason given"
-            console.print(f"{result['config'].get('name')}: {result['status']}: {reason}")
+            reason = result.get("reason") or "no reason given"
+            said = f"{result['config'].get('name')}: {result['status']}: {reason}"
+            console.print(said, markup=False, highlight=False)
     if len(results) == 1:
         seconds = {stage: f"{value:.0f} s" for stage, value in results[0]["seconds"].items()}
-        console.print(", ".join(f"{stage} {value}" for stage, value in seconds.items()))
+        said = ", ".join(f"{stage} {value}" for stage, value in seconds.items())
+        console.print(said, markup=False)
 
 
 def _wide(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -81,7 +85,7 @@ def _wide(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=TITLE, title_justify="left")
     table.add_column("Metric [95 % interval]")
     for row in rows:
-        table.add_column(title(row), justify="right")
+        table.add_column(Text(title(row)), justify="right")
     for name, key in LINES:
         table.add_row(name, *(cell(dict(row), key).text() for row in rows))
     return table
@@ -98,7 +102,8 @@ def _long(results: Sequence[Mapping[str, Any]]) -> Table:
     for result in results:
         for row in result["rows"]:
             numbers = [cell(row, key).value for _, key in shown]
-            table.add_row(str(result["config"].get("name")), title(row), *numbers)
+            run = Text(str(result["config"].get("name")))
+            table.add_row(run, Text(title(row)), *numbers)
     return table
 
 

@@ -133,8 +133,8 @@ def running(cfg: DictConfig) -> Iterator[Run]:
             log.error("%s", run.content["reason"], exc_info=not isinstance(error, UapError))
             raise
         finally:
-            _finish_wandb(exit_code)
             run.write()
+            _finish_wandb(exit_code)
 
 
 def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
@@ -238,9 +238,14 @@ def _process_restored() -> Iterator[None]:
 
 
 def _finish_wandb(exit_code: int) -> None:
+    """Close W&B's run; the result is written by then, and a failure here takes nothing from it."""
     wandb = sys.modules.get("wandb")
-    if wandb is not None:
+    if wandb is None:
+        return
+    try:
         if wandb.run is not None:
             wandb.finish(exit_code=exit_code)
         # What it read from the environment, such as the mode, is not the next job's.
         wandb.teardown()
+    except Exception as error:  # W&B raises what its service and the network do
+        log.warning("Weights & Biases could not finish its run (%s).", error)

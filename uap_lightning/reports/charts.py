@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from uap_lightning.reports.rows import Row, condition_label, defence_label, norm_label
+from uap_lightning.reports.tables import defence_title
 
 _CHARTS = (("Defense rate", "defense_rate"), ("Detection rate", "detection_rate"))
 
@@ -88,12 +89,14 @@ def _bar(row: Row, key: str) -> Bar:
 
 
 def _defence(row: Row) -> str:
-    trained = f"{row['train_network']} {norm_label(row['train_norm'])}, {defence_label(row)}"
+    trained = f"{row['train_network']} {norm_label(row['train_norm'])}, {defence_title(row)}"
     if row["train_network"] == row["test_network"]:
         return trained
     return f"{trained}, on {row['test_network']}"
 
 
 def _perturbations(row: Row) -> str:
-    parts = (row.get("perturbation_network"), norm_label(row["test_norm"]), row.get("attack"))
+    radius = "" if row["eps"] is None else f"ξ={row['eps']:g}"
+    norm = norm_label(row["test_norm"])
+    parts = (row.get("perturbation_network"), norm, radius, row.get("attack"))
     return " ".join(str(part) for part in parts if part)

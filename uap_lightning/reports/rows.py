@@ -58,32 +58,50 @@ def find_results(root: Path) -> list[Result]:
 
 
 def collect(results: list[Result], published: list[Row]) -> list[Row]:
-    """All rows, each with what its run's config says of it and the paper's row beside it.
+    """The rows of finished runs, each with what its run's config says of it and the paper's row.
 
     Added are ``run``, ``seed``, ``data``, ``attack``, ``eps`` (of the test norm), ``rectifier``,
     ``detector``, and ``paper``: the published row of the same condition or None.
     """
     rows = []
     for result in results:
-        config = result.content.get("config", {})
-        norm = config.get("norm", {})
+        if result.content["status"] != "ok":
+            continue
+        config = result.content["config"]
+        eps = _of(config, "norm", "eps")
         for row in result.content["rows"]:
             whole = {
                 "run": result.name,
                 "seed": result.content.get("seed"),
-                "eps": norm.get("eps"),
-                **{part: config.get(part, {}).get("name") for part in ("data", "attack")},
-                **{part: config.get(part, {}).get("name") for part in ("rectifier", "detector")},
+                "eps": eps if isinstance(eps, int | float) else None,
+                **{part: _name(config, part) for part in ("data", "attack")},
+                **{part: _name(config, part) for part in ("rectifier", "detector")},
                 **row,
             }
             rows.append({**whole, "paper": published_row(whole, published)})
     return rows
 
 
+def _of(config: Row, part: str, key: str) -> Any:
+    """A key of a part of a config; None where a config written elsewhere has no such part."""
+    found = config.get(part)
+    return found.get(key) if isinstance(found, dict) else None
+
+
+def _name(config: Row, part: str) -> str | None:
+    name = _of(config, part, "name")
+    return None if name is None else str(name)
+
+
 def published_row(row: Row, published: list[Row]) -> Row | None:
-    """The paper's row of the same networks, norms and protocol, for a PRN against its attack."""
+    """The paper's row of the same networks, norms and protocol, for a PRN against its attack.
+
+    The paper tests on ImageNet and counts against its labels: so must the row.
+    """
     if not (
-        str(row["rectifier"]).startswith("prn")
+        row["data"] == "imagenet"
+        and row.get("label_source") == "ground_truth"
+        and str(row["rectifier"]).startswith("prn")
         and row["attack"] in _PAPER_ATTACKS
         and row["eps"] == _PAPER_EPS.get(row["test_norm"])
         and row.get("perturbation_network") == row["test_network"]

@@ -99,7 +99,7 @@ def norm_tables(rows: Iterable[Row]) -> list[Table]:
             if max(Counter(labels).values()) > 1 and len(set(below)) > 1:
                 labels = [(*above, name) for above, name in zip(labels, below, strict=True)]
         lines = [(name, [cell(row, key) for row in columns]) for name, key in LINES]
-        tables.append(Table(f"{group[0]}: {_defence_title(columns[0])}", _spans(labels), lines))
+        tables.append(Table(f"{group[0]}: {defence_title(columns[0])}", _spans(labels), lines))
     return tables
 
 
@@ -127,7 +127,7 @@ def cross_tables(rows: Iterable[Row]) -> list[Table]:
             lines.append((name, []))
             lines += [(test, [cell(at.get((test, t)), key) for t in trained]) for test in tested]
         first = members[0]
-        title = f"Cross-network, {_norms(first)}, {_protocol(first)}: {_defence_title(first)}"
+        title = f"Cross-network, {_norms(first)}, {_protocol(first)}: {defence_title(first)}"
         tables.append(Table(title, _spans([("Trained on", name) for name in trained]), lines))
     return tables
 
@@ -137,11 +137,15 @@ def _crosses(row: Row) -> bool:
 
 
 def _defence(row: Row) -> tuple[str, ...]:
-    return tuple(str(row.get(key)) for key in ("rectifier", "detector", "data", "seed"))
+    keys = ("rectifier", "detector", "data", "seed", "label_source")
+    return tuple(str(row.get(key)) for key in keys)
 
 
-def _defence_title(row: Row) -> str:
-    return f"{defence_label(row)} on data={row['data']}, seed {row['seed']}"
+def defence_title(row: Row) -> str:
+    """Rectifier, detector, data and seed; what was counted against if not true labels."""
+    predicted = row.get("label_source") == "prediction"
+    against = ", counted against the network's own predictions" if predicted else ""
+    return f"{defence_label(row)} on data={row['data']}, seed {row['seed']}{against}"
 
 
 def _cross_group(row: Row) -> tuple[str, ...]:
