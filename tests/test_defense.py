@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -23,7 +24,7 @@ from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.tiny import GratingEnergy
 from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.rectifiers import ResidualPRN
-from uap_lightning.storage import digest_of
+from uap_lightning.storage import digest_of, digest_of_file
 
 RECTIFIERS = sorted(path.stem for path in Path(find_conf(), "rectifier").glob("*.yaml"))
 
@@ -103,6 +104,10 @@ class Normalised(torch.nn.Module):
         return self.inner(x.flip(1))
 
 
+def half_precision():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 8)).half()
+
+
 def test_a_loaded_guard_is_the_parts_in_their_order(network, images, defense):
     guard = Guard.load(defense, network)
     parts = load_defense(defense)
@@ -123,6 +128,11 @@ def test_a_guard_takes_a_plain_module_with_its_normalisation(network, images, de
     x = images.take(range(6)) + torch.arange(3, dtype=torch.uint8)[:, None, None]
     plain = Guard.load(defense, Normalised(), mean=[127.5] * 3, std=[127.5] * 3, bgr=True)
     torch.testing.assert_close(plain(x), Guard.load(defense, network)(x))
+    for kind in (np.array, torch.tensor):
+        same = Guard.load(
+            defense, Normalised(), mean=kind([127.5] * 3), std=kind([127.5] * 3), bgr=True
+        )
+        assert torch.equal(same(x), plain(x))
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
     module.append(torch.nn.Linear(12, 8)).append(torch.nn.Dropout(0.5))
     guard = Guard.load(defense, module)
@@ -135,8 +145,12 @@ def test_a_guard_takes_a_plain_module_with_its_normalisation(network, images, de
     ("module", "arguments", "said"),
     [
         (Normalised(), {"mean": [0.5] * 3, "std": [0.5] * 3}, "expected pixel units"),
-        (Normalised(), {"std": [1.0, 0.0, 1.0]}, "std above 0"),
-        (Normalised(), {"mean": [1.0]}, "three numbers"),
+        (Normalised(), {"std": [1.0, 0.0, 1.0]}, "expected numbers above 0"),
+        (Normalised(), {"mean": [1.0]}, "three finite numbers"),
+        (Normalised(), {"mean": torch.zeros(3, 1, 1), "std": torch.ones(2)}, "std is .* three"),
+        (Normalised(), {"std": [1.0, float("nan"), 1.0]}, "std is .* three finite numbers"),
+        (Normalised(), {"mean": torch.zeros(3, 2, 2)}, "mean is .* three numbers"),
+        (half_precision(), {}, r"parameters that are torch\.float16: .* \.float\(\)"),
         (torch.nn.Identity(), {}, r"returns \(1, 3, 32, 32\): expected N x K logits"),
         (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8)), {}, "side 32, which"),
     ],
@@ -163,6 +177,18 @@ def test_another_network_or_number_of_classes_is_a_warning(network, images, defe
     five = torch.nn.Sequential(GratingEnergy(), torch.nn.Linear(8, 5))
     with pytest.warns(UserWarning, match="of 5 classes"):
         assert Guard.load(defense, five)(x).shape == (1, 5)
+
+
+def test_a_guard_works_as_it_was_tested(network, images, defense):
+    guard = Guard.load(defense, network)
+    x = images.take(range(6))
+    expected = guard.inspect(x)
+    assert not any(module.training for module in guard.modules())
+    assert not any(module.training for module in guard.train().modules())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        seen = guard.inspect(x)
+    assert torch.equal(seen.rectified, expected.rectified)
+    assert torch.equal(seen.score, expected.score)
 
 
 def test_images_of_another_size_are_refused(network, defense):
@@ -256,13 +282,49 @@ def edit(path, **changes):
         ({"_target_": "uap_lightning.detectors.dct_svm.warnings.warn"}, "expected a rectifier"),
         ({"_target_": "uap_lightning.rectifiers.prn.nn.Identity"}, "expected a rectifier"),
         ({"_target_": "uap_lightning.detectors.Later", "size": 32}, "does not have"),
-        ({**SETTINGS["detector"], "later": 1}, "does not fit"),
-        ({**SETTINGS["detector"], "size": 16}, "does not fit the detector"),
+        ({**SETTINGS["detector"], "later": 1}, "do not fit"),
+        ({**SETTINGS["detector"], "pool": 2}, r"detector\.safetensors .* do not fit"),
+        ({**SETTINGS["detector"], "size": 16}, "size 32 and a detector of size 16"),
     ],
 )
 def test_a_folder_names_our_own_classes_as_they_are(defense, detector, said):
     edit(defense, settings={**SETTINGS, "detector": detector})
     with pytest.raises(UapError, match=said):
+        load_defense(defense)
+
+
+@pytest.mark.parametrize("width", [-1, 10_000_000, 2.5, "8", None])
+def test_settings_that_build_nothing_are_refused(defense, width):
+    rectifier = {**SETTINGS["rectifier"], "width": width}
+    edit(defense, settings={**SETTINGS, "rectifier": rectifier})
+    with pytest.raises(UapError, match=r"rectifier\.safetensors .* do not fit"):
+        load_defense(defense)
+
+
+@pytest.mark.parametrize("size", [0, -32, True, 32.0, "32", None])
+def test_a_size_that_is_none_is_refused(defense, size):
+    condition = {**json.loads((defense / "defense.json").read_text())["condition"], "size": size}
+    edit(defense, condition=condition)
+    with pytest.raises(UapError, match=r"has condition\.size"):
+        load_defense(defense)
+
+
+@pytest.mark.parametrize("name", ["content", "trained_on", "rectifier", "detector"])
+def test_a_folder_without_one_of_its_digests_is_refused(defense, name):
+    content = json.loads((defense / "defense.json").read_text())
+    del content["sha256"][name]
+    (defense / "defense.json").write_text(json.dumps(content))
+    with pytest.raises(UapError, match=f"lacks the SHA-256 of its {name}"):
+        load_defense(defense)
+
+
+@pytest.mark.parametrize("content", [{}, {"photographs": 3}, {"photographs": [1]}])
+def test_photographs_trained_on_that_are_no_list_are_refused(defense, content):
+    file = defense / "trained_on.json"
+    file.write_text(json.dumps(content))
+    digests = json.loads((defense / "defense.json").read_text())["sha256"]
+    edit(defense, sha256={**digests, "trained_on": digest_of_file(file)})
+    with pytest.raises(UapError, match="has no list photographs of strings"):
         load_defense(defense)
 
 

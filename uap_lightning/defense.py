@@ -1,10 +1,13 @@
 """The guard: target network, rectifier and detector as one module."""
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -66,14 +69,18 @@ class Guard(nn.Module):
         self.soft_gate = soft_gate
         self._defense: Defense | None = None
 
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever is asked for: so it was tested."""
+        return super().train(False)
+
     @classmethod
     def load(
         cls,
         folder: str | Path,
         network: nn.Module,
         *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Iterable[float] | None = None,
+        std: Iterable[float] | None = None,
         bgr: bool = False,
     ) -> "Guard":
         """Put a classifier behind the defence of a folder.
@@ -94,14 +101,17 @@ class Guard(nn.Module):
                 that the defence was trained on, or returns no logits.
 
         Warns:
-            UserWarning: the defence was trained for another network or number of classes. The
-                rectifier does not depend on the network; its measured rates do.
+            UserWarning: the network has another number of classes than the one that the defence
+                was trained for, or is a TargetNetwork of another name. Any other classifier of as
+                many classes passes unnoticed. The rectifier does not depend on the network; its
+                measured rates do.
         """
         defense = load_defense(folder)
         target = as_target(network, mean, std, bgr=bgr)
         weights = chain(target.model.parameters(), target.model.buffers())
         device = next((tensor.device for tensor in weights), torch.device("cpu"))
-        guard = cls(target, defense.rectifier, defense.detector).to(device).requires_grad_(False)
+        guard = cls(target, defense.rectifier, defense.detector).to(device)
+        guard.eval().requires_grad_(False)
         guard._defense = defense
         _compare(defense, target, named=target is network)
         return guard
@@ -127,8 +137,9 @@ class Guard(nn.Module):
             images, rectified where the score is above 0 (N x 3 x H x W), the score (N), and
             the rectified images (N x 3 x H x W).
         """
-        rectified = self.rectifier(images)
-        score = self.detector(images - rectified)
+        with _full_precision(images.device):
+            rectified = self.rectifier(images)
+            score = self.detector(images - rectified)
         given = torch.where((score > 0)[:, None, None, None], rectified, images)
         if self.soft_gate:
             weight = score.sigmoid()
@@ -192,8 +203,15 @@ class Guard(nn.Module):
         )
 
 
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast: in half precision, rounding would be part of what the detector judges."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def as_target(
-    network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, *, bgr: bool
+    network: nn.Module, mean: Iterable[float] | None, std: Iterable[float] | None, *, bgr: bool
 ) -> TargetNetwork:
     """Any classifier as a target network; see :meth:`Guard.load` for the arguments.
 
@@ -207,18 +225,27 @@ def as_target(
                 "out mean, std and bgr."
             )
         return network
-    mean, std = mean or (0.0,) * 3, std or (1.0,) * 3
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    means = [0.0] * 3 if mean is None else _numbers("mean", mean)
+    stds = [1.0] * 3 if std is None else _numbers("std", std)
+    if min(stds) <= 0:
+        raise UapError(f"std is {stds}: expected numbers above 0; leave it out for 1.")
+    if 0 < max(means) <= 1:
         raise UapError(
-            f"mean is {list(mean)} and std is {list(std)}: expected three numbers each, and std "
-            "above 0."
+            f"mean is {means}: expected pixel units from 0 to 255; multiply mean and std by 255."
         )
-    if 0 < max(mean) <= 1:
-        raise UapError(
-            f"mean is {list(mean)}: expected pixel units from 0 to 255; multiply mean and std by "
-            "255."
-        )
-    return TargetNetwork(network, type(network).__name__, mean, std, bgr=bgr)
+    return TargetNetwork(network, type(network).__name__, means, stds, bgr=bgr)
+
+
+def _numbers(name: str, values: Iterable[float]) -> list[float]:
+    """Three finite numbers of a tuple, an array or a tensor."""
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = " ".join(str(values).split())
+        raise UapError(f"{name} is {said}: expected three numbers, one a channel.") from error
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise UapError(f"{name} is {numbers}: expected three finite numbers, one a channel.")
+    return numbers
 
 
 def _compare(defense: Defense, network: TargetNetwork, *, named: bool) -> None:
@@ -242,6 +269,13 @@ def _count_classes(network: TargetNetwork, size: int) -> int:
         with torch.no_grad():
             logits = network(torch.full((1, 3, size, size), 127.0, device=network.mean.device))
     except Exception as error:  # a network of any make raises what it likes
+        weights = chain(network.model.parameters(), network.model.buffers())
+        kinds = {tensor.dtype for tensor in weights if tensor.is_floating_point()}
+        for kind in kinds - {torch.float32}:
+            raise UapError(
+                f"the network {network.name} has parameters that are {kind}: expected "
+                "torch.float32; call .float() on it before it is loaded."
+            ) from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UapError(
             f"the defence was trained on images of side {size}, which the network {network.name} "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from hydra.utils import get_object
 from torch import nn
 
@@ -102,45 +103,61 @@ def load_defense(folder: str | Path) -> Defense:
             "that wrote it, or train again."
         )
     if not (
-        isinstance(settings, dict)
-        and isinstance(digests, dict)
-        and isinstance(condition, dict)
-        and isinstance(condition.get("size"), int)
+        isinstance(settings, dict) and isinstance(digests, dict) and isinstance(condition, dict)
     ):
         raise UapError(f"{path} lacks its settings: expected a file that training wrote.")
-    # A folder may lack this one digest; those of its two files it must have.
-    if "content" in digests and digests["content"] != digest_of([settings, condition]):
+    for name in ("content", "trained_on", *_PARTS):
+        if not isinstance(digests.get(name), str):
+            raise UapError(
+                f"{path} lacks the SHA-256 of its {name}: put the original back, or train again."
+            )
+    if digests["content"] != digest_of([settings, condition]):
         raise UapError(
             f"{path} was altered (the SHA-256 of its settings differs): put the original back, or "
             "train again."
         )
-    trained_on: list[str] = []
-    if "trained_on" in digests:
-        file = folder / TRAINED_ON
-        _check_digest(file, path, digests["trained_on"])
-        trained_on = list(read_json(file, "the photographs trained on")["photographs"])  # type: ignore[call-overload]
+    size = _read_size(condition, settings, path)
+    _check_digest(folder / TRAINED_ON, path, digests["trained_on"])
+    trained_on = _read_trained_on(folder / TRAINED_ON)
     modules = {}
     for part in _PARTS:
         file = folder / f"{part}.safetensors"
-        _check_digest(file, path, digests.get(part))
-        modules[part] = _build(settings.get(part), path)
-        try:
-            modules[part].load_state_dict(read_tensors(file)[0])
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise UapError(
-                f"{file} does not fit the {part} of this version of uap-lightning ({reason}): "
-                "use the version that wrote it, or train again."
-            ) from error
-        modules[part].eval()
+        _check_digest(file, path, digests[part])
+        modules[part] = _build(settings.get(part), path, file).eval()
     return Defense(
         modules["rectifier"],
         modules["detector"],
         condition,
-        condition["size"],
+        size,
         frozenset(trained_on),
         digest_of_file(path),
     )
+
+
+def _read_size(condition: dict[str, object], settings: dict[str, object], path: Path) -> int:
+    """The side of the images; the detector's, where it has one, must be the same."""
+    size, detector = condition.get("size"), settings.get("detector")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise UapError(
+            f"{path} has condition.size {size}: expected the side of the images in pixels; put "
+            "the original back, or train again."
+        )
+    fitted = detector.get("size", size) if isinstance(detector, dict) else size
+    if fitted != size:
+        raise UapError(
+            f"{path} has condition.size {size} and a detector of size {fitted}: expected the "
+            "same; put the original back, or train again."
+        )
+    return size
+
+
+def _read_trained_on(file: Path) -> list[str]:
+    photographs = read_json(file, "the photographs trained on").get("photographs")
+    if not isinstance(photographs, list) or not all(isinstance(p, str) for p in photographs):
+        raise UapError(
+            f"{file} has no list photographs of strings: put the original back, or train again."
+        )
+    return photographs
 
 
 def _check_digest(file: Path, record: Path, expected: object) -> None:
@@ -151,8 +168,11 @@ def _check_digest(file: Path, record: Path, expected: object) -> None:
         )
 
 
-def _build(settings: object, path: Path) -> nn.Module:
-    """A module from its settings; they may come from elsewhere, and name trusted classes only."""
+def _build(settings: object, path: Path, file: Path) -> nn.Module:
+    """A module from its settings and the file of its tensors.
+
+    The settings may come from elsewhere, and name trusted classes only.
+    """
     arguments = dict(settings) if isinstance(settings, dict) else {}
     target = str(arguments.pop("_target_", None))
     named = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
@@ -176,11 +196,18 @@ def _build(settings: object, path: Path) -> nn.Module:
             f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning; if "
             f"it is your own, set {TRUST}={target.partition('.')[0]} in the environment."
         )
+    tensors = read_tensors(file)[0]
     try:
+        if target.startswith(tuple(f"{name}." for name in _OURS)):
+            # Without memory first: settings may ask for more than there is.
+            with torch.device("meta"):
+                found(**arguments).load_state_dict(tensors, assign=True)
         module: nn.Module = found(**arguments)
-    except TypeError as error:
+        module.load_state_dict(tensors)
+    except Exception as error:  # a constructor raises what it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UapError(
-            f"{path} does not fit {target} ({error}): use the version of uap-lightning that wrote "
-            "it."
+            f"{file} or its settings in {path} do not fit {target} ({reason}): use the version of "
+            "uap-lightning that wrote them, or train again."
         ) from error
     return module
