@@ -55,6 +55,7 @@ def test_each_row_is_what_the_guard_says_of_the_crop(defense, network, images):
         if number is None:
             assert row["label"] == row["class"] == row["perturbed"] == row["score"] == ""
             assert "cannot be decoded" in row["error"] or "is not an image" in row["error"]
+            assert row["error"].endswith(": replace it or move it elsewhere.")
             continue
         seen = guard.inspect(images.take([number]))
         assert int(row["label"]) == int(seen.logits.argmax())
@@ -140,7 +141,7 @@ def test_images_of_every_kind_and_size_have_a_row(defense):
     errors = {row["file"]: row["error"] for row in table() if row["error"]}
     assert len(table()) == 14
     assert set(errors) == {"3.bmp", "floats.tif"}
-    assert "3 x 500 pixels: expected sides of a ratio up to 100" in errors["3.bmp"]
+    assert "3 x 500 pixels, sides of a ratio above 100" in errors["3.bmp"]
     assert "floats" in errors["floats.tif"]
 
 

@@ -210,6 +210,9 @@ def test_published_numbers_are_read_or_refused():
     Path("paper.yaml").write_text("rows: [")
     with pytest.raises(UapError, match="is not valid YAML"):
         read_paper("paper.yaml")
+    Path("paper.yaml").write_bytes(b"rows: [\xff]")
+    with pytest.raises(UapError, match="is not valid YAML"):
+        read_paper("paper.yaml")
     Path("paper.yaml").write_text("rows: 3")
     with pytest.raises(UapError, match="has no list of rows"):
         read_paper("paper.yaml")

@@ -95,6 +95,16 @@ def test_the_panel_is_inside(html):
     assert max(abs(a - b) for a, b in zip(panel.getpixel((9, 9)), (200, 30, 30), strict=True)) < 8
 
 
+@pytest.mark.parametrize("size", [(1, 16_384), (64, 48), None])
+def test_a_panel_that_cannot_be_embedded_is_left_out(monkeypatch, size):
+    results, rows = found(result())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000 if size == (64, 48) else 100_000)
+    Path("runs/run-0/panel.png").write_bytes(b"no image")
+    if size is not None:
+        Image.new("RGB", size).save("runs/run-0/panel.png")
+    assert "data:image/webp" not in render(results, rows)
+
+
 def test_a_page_of_failures_alone_has_no_empty_sections():
     results, rows = found(result("failed"), result("running"))
     page = Page(render(results, rows))

@@ -18,6 +18,7 @@ from uap_lightning import train as train_entry
 from uap_lightning.defense_folder import load_defense
 from uap_lightning.device import pick_device, pick_precision
 from uap_lightning.errors import UapError
+from uap_lightning.launch import launch
 from uap_lightning.results import git_commit, library_versions, read_results
 from uap_lightning.run import running
 from uap_lightning.storage import locked
@@ -301,6 +302,23 @@ def test_no_write_permission_is_told(monkeypatch, capsys):
         craft_entry, monkeypatch, capsys, "network=tiny", "data=generated", "paths.bank_dir=file/b"
     )
     assert "cannot be created" in said
+
+
+def reads_what_is_not_there(cfg):
+    Path("none.txt").read_text()
+
+
+def test_only_what_comes_before_a_job_is_told_as_a_folder_that_cannot_be_written(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["uap"])
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        launch(reads_what_is_not_there, "report")
+    assert "cannot be written" not in capsys.readouterr().err
+    Path("file").write_text("")
+    said = said_by(report_entry, monkeypatch, capsys, "hydra.run.dir=file/runs")
+    assert "cannot be written" in said
+    assert "set hydra.run.dir" in said
 
 
 def test_devices_and_precisions():

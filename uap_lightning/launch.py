@@ -44,20 +44,21 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
             _environment({"HYDRA_FULL_ERROR": "1", SWEEP: _sweep_name(sys.argv[1:])}),
             _failures_gathered() as failed,
         ):
-            entry()
+            try:
+                entry()
+            except OSError as error:
+                # Not the job's own, which is among the failed: Hydra makes the folder before it.
+                if traceback_wanted or error.filename is None:
+                    raise
+                raise UapError(
+                    f"{error.filename} cannot be written ({error.strerror}): run the command in a "
+                    "folder you may write to, or set hydra.run.dir."
+                ) from error
         _tell(failed)
     except (UapError, HydraException, OmegaConfBaseException) as error:
         if traceback_wanted:
             raise
         _end(_sentence(error))
-    except OSError as error:
-        # Hydra makes the folder and its log before the job begins.
-        if traceback_wanted or error.filename is None:
-            raise
-        _end(
-            f"{error.filename} cannot be written ({error.strerror}): run the command in a "
-            "folder you may write to, or set hydra.run.dir."
-        )
     except KeyboardInterrupt:
         then = "the same command goes on from here" if resumes else "nothing was written"
         console.print(f"interrupted: {then}.", markup=False)

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from uap_lightning.check import check
 from uap_lightning.config import build
-from uap_lightning.data.cache import Pixels, read_pixels
+from uap_lightning.data.cache import CorruptImage, Pixels, read_pixels
 from uap_lightning.data.crops import crop_origins
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.defense import Guard
@@ -128,8 +128,8 @@ def decoded(
     def attempt(path: Path) -> Pixels | str:
         try:
             return read(path)
-        except UapError as error:
-            return str(error)
+        except CorruptImage as error:
+            return f"{error.reason}: replace it or move it elsewhere."
         except Exception as error:  # decoders of damaged files raise what they like
             return f"{path} cannot be decoded ({type(error).__name__}: {error}): replace it."
 

@@ -145,7 +145,16 @@ def _decode(
 
 
 class CorruptImage(UapError):
-    """A file that cannot be decoded."""
+    """A file that cannot be decoded.
+
+    Args:
+        sentence: the whole, with what to do where a data set is read.
+        reason: what is wrong with the file, alone.
+    """
+
+    def __init__(self, sentence: str, reason: str = "") -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 def read_pixels(
@@ -164,14 +173,17 @@ def read_pixels(
         with photograph.open() as content, Image.open(content) as file:
             image = to_rgb(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
+        reason = f"{name} is not an image"
         raise CorruptImage(
-            f"{name} is not an image: remove it, replace it, or leave such files out by "
-            "data.skip_corrupt=true."
+            f"{reason}: remove it, replace it, or leave such files out by data.skip_corrupt=true.",
+            reason,
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = f"{name} cannot be decoded ({error})"
         raise CorruptImage(
-            f"{name} cannot be decoded ({error}): it may be truncated; remove it, replace it, or "
-            "leave such files out by data.skip_corrupt=true."
+            f"{reason}: it may be truncated; remove it, replace it, or leave such files out by "
+            "data.skip_corrupt=true.",
+            reason,
         ) from error
     if min(image.size) < smallest:
         raise UapError(
@@ -180,10 +192,11 @@ def read_pixels(
         )
     if resize is not None:
         if max(image.size) > _NARROWEST * min(image.size):
-            raise CorruptImage(
-                f"{name} is {image.width} x {image.height} pixels: expected sides of a ratio up to "
-                f"{_NARROWEST}; crop it or remove it."
+            reason = (
+                f"{name} is {image.width} x {image.height} pixels, sides of a ratio above "
+                f"{_NARROWEST}"
             )
+            raise CorruptImage(f"{reason}: crop it or remove it.", reason)
         image = functional.resize(image, resize)
     if square:
         image = functional.center_crop(image, min(image.size))

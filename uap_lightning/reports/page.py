@@ -60,11 +60,14 @@ def _run(result: Result) -> dict[str, Any]:
 
 
 def _embedded(path: Path) -> str | None:
-    """An image as a data URI, in a twentieth of the bytes of its PNG; None where there is none."""
+    """An image as a data URI, in a twentieth of the bytes of its PNG.
+
+    None where there is none, and where it cannot be read or is larger than WebP can be.
+    """
     try:
         with Image.open(path) as image:
             content = io.BytesIO()
             image.save(content, "WEBP", quality=85)
-    except OSError:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

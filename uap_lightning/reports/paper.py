@@ -21,13 +21,13 @@ def read_paper(path: str | None) -> list[Row]:
         return []
     file = FILE if path is None else Path(path)
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UapError(
             f"paper is {file}, which cannot be read ({error.strerror}): give a file of published "
             "numbers, or leave paper=null."
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         problem = " ".join(str(error).split())
         raise UapError(f"{file} is not valid YAML ({problem}): correct or restore it.") from error
     rows = content.get("rows") if isinstance(content, dict) else None
