@@ -212,12 +212,14 @@ def test_a_result_does_not_depend_on_how_wandb_ends(monkeypatch, caplog):
     class Wandb:
         run = "a run"
 
-    Wandb.finish = staticmethod(finish)
+    torn = []
+    Wandb.finish, Wandb.teardown = staticmethod(finish), lambda: torn.append(True)
     monkeypatch.setitem(sys.modules, "wandb", Wandb)
     with running(composed("train", *QUICK_TRAIN)):
         pass
     assert results()["status"] == "ok"
     assert "could not finish its run (no connection)" in caplog.text
+    assert torn
 
 
 def test_one_process_a_folder():

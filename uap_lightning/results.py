@@ -103,12 +103,11 @@ def _odd_key(row: Any) -> str | None:
     for key in _CONDITION:
         if not isinstance(row.get(key), str):
             return key
-    key: str
-    for key, value in row.items():
-        if key.startswith(_NUMBERS) and not (value is None or _is_number(value)):
-            return key
-        if key in _TEXTS and not (value is None or isinstance(value, str)):
-            return key
+    for name, value in row.items():
+        if name.startswith(_NUMBERS) and not (value is None or _is_number(value)):
+            return str(name)
+        if name in _TEXTS and not (value is None or isinstance(value, str)):
+            return str(name)
     intervals = row.get("ci95") or {}
     if not isinstance(intervals, dict):
         return "ci95"

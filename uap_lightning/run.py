@@ -243,9 +243,11 @@ def _finish_wandb(exit_code: int) -> None:
     if wandb is None:
         return
     try:
-        if wandb.run is not None:
-            wandb.finish(exit_code=exit_code)
-        # What it read from the environment, such as the mode, is not the next job's.
-        wandb.teardown()
+        try:
+            if wandb.run is not None:
+                wandb.finish(exit_code=exit_code)
+        finally:
+            # What it read from the environment, such as the mode, is not the next job's.
+            wandb.teardown()
     except Exception as error:  # W&B raises what its service and the network do
         log.warning("Weights & Biases could not finish its run (%s).", error)
