@@ -35,6 +35,8 @@ def stop_when(folder, condition, stop, *overrides):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell puts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 240
     while not condition() and process.poll() is None and time.monotonic() < deadline:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 
 from tests.conftest import QUICK_TRAIN, composed
@@ -124,6 +125,7 @@ def test_the_submitit_launcher_runs_a_job_in_a_process_of_its_own(monkeypatch, c
 
 @pytest.mark.parametrize(("launcher", "extra"), [("processes", "joblib"), ("slurm", "submitit")])
 def test_a_launcher_that_is_not_installed_is_told(launcher, extra, monkeypatch, capsys):
+    Plugins.instance()  # the first use of Hydra fills the store
     groups = ConfigStore.instance().repo["hydra"]["launcher"]
     for name in [name for name in groups if name.startswith(extra)]:
         monkeypatch.delitem(groups, name)
