@@ -1,5 +1,6 @@
 """The bank: records, bounds, going on, and banks that do not fit."""
 
+import copy
 import dataclasses
 import math
 import shutil
@@ -278,31 +279,34 @@ def test_a_safetensors_file_that_is_no_perturbation_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("network", "norm", "size", "said"),
+    ("network", "weights", "norm", "size", "said"),
     [
-        ("vgg16", LpNorm(math.inf, 10), 32, "whose network is tiny"),
-        ("tiny", LpNorm(2, 10), 32, "whose p is inf"),
-        ("tiny", LpNorm(math.inf, 8), 32, r"whose eps is 10\.0"),
-        ("tiny", LpNorm(math.inf, 10), 64, "whose size is 32"),
+        ("vgg16", None, LpNorm(math.inf, 10), 32, "whose network is tiny"),
+        ("tiny", "0a1b", LpNorm(math.inf, 10), 32, "whose weights is .*expected 0a1b"),
+        ("tiny", None, LpNorm(2, 10), 32, "whose p is inf"),
+        ("tiny", None, LpNorm(math.inf, 8), 32, r"whose eps is 10\.0"),
+        ("tiny", None, LpNorm(math.inf, 10), 64, "whose size is 32"),
     ],
 )
 def test_a_bank_of_another_network_norm_or_size_is_refused(
-    tmp_path, recipe, network, norm, size, said
+    tmp_path, recipe, network, weights, norm, size, said
 ):
     bank = fill_bank(tmp_path, recipe, 1, 1)
-    opened = open_bank(bank.folder, "tiny", recipe.norm, 32)
+    opened = open_bank(bank.folder, recipe.network, recipe.norm, 32)
     assert opened.digest == bank.digest
+    other = copy.copy(recipe.network)
+    other.name, other.digest = network, weights or other.digest
     with pytest.raises(UapError, match=said):
-        open_bank(bank.folder, network, norm, size)
+        open_bank(bank.folder, other, norm, size)
 
 
 def test_a_bank_that_is_not_there_or_not_full_is_told(tmp_path, recipe):
     with pytest.raises(UapError, match=r"bank\.json cannot be read"):
-        open_bank(tmp_path, "tiny", recipe.norm, 32)
+        open_bank(tmp_path, recipe.network, recipe.norm, 32)
     bank = fill_bank(tmp_path, recipe, 1, 1)
     (bank.folder / "test-0000.safetensors").unlink()
     with pytest.raises(UapError, match="1 training and 0 test"):
-        open_bank(bank.folder, "tiny", recipe.norm, 32)
+        open_bank(bank.folder, recipe.network, recipe.norm, 32)
 
 
 def test_the_config_makes_or_names_the_bank():

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from tests.conftest import QUICK_TRAIN, composed, run
@@ -17,6 +21,7 @@ from uap_lightning.data.crops import StepBatches
 from uap_lightning.errors import UapError
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.sampling import PerturbationSampler
+from uap_lightning.ranks import _arguments_of_this_job
 
 
 @given(
@@ -87,6 +92,19 @@ def test_two_processes_train_and_test_as_one_does(tmp_path):
     trained, expected = (load_file(at / "defense" / "rectifier.safetensors") for at in (two, one))
     for name, tensor in expected.items():
         assert (trained[name] - tensor).norm() < 1e-2 * tensor.norm()
+
+
+def test_the_other_processes_of_a_sweep_get_its_options_and_their_own_settings(monkeypatch):
+    given = "train -m --config-dir=mine network=tiny,googlenet ~callbacks.panel seed=0,1"
+    searched = "hydra.searchpath=[file:///mine]"
+    monkeypatch.setattr(sys, "argv", [*given.split(), searched])
+    own = ["network=tiny", "~callbacks.panel", "seed=1"]
+    hydra = OmegaConf.create({"mode": RunMode.MULTIRUN, "overrides": {"task": own}})
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
+    with _arguments_of_this_job():
+        assert sys.argv == ["train", "--config-dir=mine", searched, *own, "hydra.mode=RUN"]
+    assert sys.argv == [*given.split(), searched]
 
 
 def test_a_rectifier_that_is_not_trained_needs_no_second_process():

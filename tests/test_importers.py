@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations import __main__ as entry
 from uap_lightning.perturbations import load_perturbation
@@ -193,6 +194,7 @@ def call(*arguments):
     entry.run([str(argument) for argument in arguments])
 
 
+CAFFENET = TargetNetwork(torch.nn.Identity(), "caffenet", [0.0] * 3, [1.0] * 3)
 STATED = ("--network", "caffenet", "--norm", "linf", "--eps", 10)
 
 
@@ -204,7 +206,7 @@ def test_published_files_become_a_bank_and_arrays_again(tmp_path, capsys):
     call("import", bank, tmp_path / "0.npy", tmp_path / "1.npy", *fff, "--part", "train")
     before = digest_of(read_json(bank / "bank.json", "a bank"))
     call("import", bank, tmp_path / "2.npy", *fff, "--part", "test")
-    opened = open_bank(bank, "caffenet", LINF, 16)
+    opened = open_bank(bank, CAFFENET, LINF, 16)
     assert opened.identity != before
     assert (len(opened.train), len(opened.test)) == (2, 1)
     np.testing.assert_array_equal(opened.test[0].numpy(), truth(16, 2))
@@ -239,7 +241,7 @@ def test_a_bank_of_imports_takes_only_what_fits(tmp_path):
     call("import", bank, tmp_path / "a.npy", *own, *STATED, "--max-cosine", 1.01)
     assert len(perturbations_of(bank)) == 2
     with pytest.raises(UapError, match="no perturbations for training"):
-        extend(open_bank(bank, "caffenet", LINF, 8).train, LINF, 4, 0)
+        extend(open_bank(bank, CAFFENET, LINF, 8).train, LINF, 4, 0)
 
 
 def test_a_number_that_was_removed_is_not_given_twice(tmp_path):

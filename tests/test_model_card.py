@@ -10,7 +10,7 @@ import pytest
 from uap_lightning.defense_folder import FILES, load_defense
 from uap_lightning.errors import UapError
 from uap_lightning.hub import main, pull, push
-from uap_lightning.model_card import CARD, write_card
+from uap_lightning.model_card import CARD, card, write_card
 from uap_lightning.storage import digest_of, write_json
 
 ROW = {
@@ -60,6 +60,9 @@ def test_the_card_has_the_numbers_with_their_floor_and_intervals(folder):
         "adaptive attack",
     ):
         assert said in text, said
+    named = RESULT["config"] | {"bank": RESULT["config"]["bank"] | {"path": "/mine/lts4"}}
+    given = card(load_defense(folder).condition, RESULT | {"config": named})
+    assert "those of the bank lts4 and extended to 24" in given
     # the Hub reads the head, and the last block is the condition as it was trained
     assert re.match(r"---\nlibrary_name: uap-lightning\n", text)
     block = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])

@@ -72,7 +72,8 @@ def test_each_row_is_what_the_guard_says_of_the_crop(defense, network, images):
 def test_json_lines_hold_the_same_and_names_of_classes_can_be_given(defense, images):
     save(images, 3)
     Path("photos/bad.jpg").write_bytes(b"no")
-    Path("names.txt").write_text("\n".join("abcdefgh"))
+    # As some editors save it: with a mark of its encoding in front.
+    Path("names.txt").write_text("\n".join("abcdefgh"), encoding="utf-8-sig")
     predict(settings(defense))
     predict(settings(defense, "output=found.jsonl", "class_names=names.txt"))
     lines = [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()]
@@ -205,6 +206,16 @@ def test_only_a_few_batches_are_decoded_ahead(images):
     assert sum(len(batch) for batch in batches) == 27
 
 
+def test_pipes_and_links_to_nothing_are_passed_over(defense, images):
+    save(images, 1)
+    os.mkfifo("photos/pipe.png")
+    Path("photos/link.png").symlink_to("nowhere.png")
+    predict(settings(defense))
+    errors = {row["file"]: row["error"] for row in table()}
+    assert errors.pop("000.png") == ""
+    assert ["is not a file" in error for error in errors.values()] == [True, True]
+
+
 def test_a_file_that_exists_is_kept_unless_told(defense, images):
     save(images, 1)
     Path("found.csv").write_text("mine")
@@ -242,6 +253,7 @@ def test_names_that_are_no_text_are_kept(defense, images):
     [
         (["images=nowhere"], "images is nowhere, which does not exist"),
         (["images=empty"], "holds no file"),
+        (["output=photos/sub/found.csv"], "a file among the images"),
         (["output=found.txt"], r"ends in \.csv or \.jsonl"),
         (["batch_size=0"], "batch_size is 0"),
         (["num_workers=0"], "num_workers is 0"),

@@ -125,7 +125,7 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
     norm = ball_of(cfg)
     network.check_size(data.crop)
     if cfg.bank.path is not None:
-        return open_bank(Path(cfg.bank.path), network.name, norm, data.crop)
+        return open_bank(Path(cfg.bank.path), network, norm, data.crop)
     settings = OmegaConf.to_container(cfg.attack, resolve=True)
     assert isinstance(settings, dict)
     recipe = Recipe(

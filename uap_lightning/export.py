@@ -104,7 +104,7 @@ def to_program(guard: Guard, pixels: torch.dtype, *, half: bool) -> ExportedProg
             float32: pixels of 0-255 have too few digits in half precision for I - R(I).
 
     Raises:
-        UapError: the guard is not from a folder, or the network cannot be exported.
+        UapError: the guard is not from a folder, or no graph can hold its network or rectifier.
     """
     size = guard.defense.size
     graph = GuardGraph(copy.deepcopy(guard) if half else guard).eval()
@@ -118,8 +118,10 @@ def to_program(guard: Guard, pixels: torch.dtype, *, half: bool) -> ExportedProg
     except Exception as error:  # what a network does that no graph can hold has no one type
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UapError(
-            f"the network {guard.network.name} cannot be exported ({reason}): torch.export needs a "
-            "forward pass that does not depend on the values of its tensors or on the batch's size."
+            f"the guard of the network {guard.network.name} with the rectifier "
+            f"{guard.defense.condition.get('rectifier')} cannot be exported ({reason}): "
+            "torch.export needs forward passes that do not depend on the values of their tensors "
+            "or on the batch's size."
         ) from error
 
 

@@ -37,10 +37,11 @@ def push(folder: Path, repo: str, *, private: bool = False, api: Any = None) -> 
     paths = {name: folder / name for name in FILES}
     if (folder / CARD).is_file():
         paths |= {CARD: folder / CARD, "README.md": folder / CARD}
-    operations = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in paths.items()
-    ]
     try:
+        operations = [
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
+            for name, path in paths.items()
+        ]
         api.create_repo(repo, private=private, exist_ok=True)
         api.create_commit(repo, operations=operations, commit_message="Add the defence")
     except Exception as error:  # the Hub's client raises its own and its transports' errors

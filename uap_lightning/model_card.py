@@ -60,7 +60,7 @@ given the rectified image. After Akhtar, Liu and Mian, CVPR 2018.
 | Target network | {network}, {condition.get("classes", "?")} classes |
 | Images | {condition["data"]}, RGB, {size} x {size} pixels, values 0-255 |
 | Perturbations | {norm}, eps {condition["eps"]:g} (pixel units at this size), \
-{bank.get("train", "?")} crafted by {config.get("attack", {}).get("name", "?")} and extended to \
+{_crafted(config)} and extended to \
 {bank.get("extended", "?")} |
 | Rectifier, detector | {condition["rectifier"]}, {condition["detector"]} |
 | Seed | {condition["seed"]} |
@@ -102,3 +102,11 @@ classifies a folder.
 {json.dumps(dict(condition), indent=2)}
 ```
 """
+
+
+def _crafted(config: Mapping[str, Any]) -> str:
+    """Where the real perturbations are from, in words."""
+    bank = config.get("bank", {})
+    if bank.get("path") is not None:
+        return f"those of the bank {Path(bank['path']).name}"
+    return f"{bank.get('train', '?')} crafted by {config.get('attack', {}).get('name', '?')}"

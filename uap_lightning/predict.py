@@ -50,6 +50,11 @@ def predict(cfg: DictConfig) -> None:
     check(cfg)
     output, root = Path(cfg.output), Path(cfg.images)
     check_output(output, (".csv", ".jsonl"), overwrite=cfg.overwrite)
+    if root.resolve() in output.resolve().parents:
+        raise UapError(
+            f"output is {output}, a file among the images: give a place outside of {root}, or the "
+            "next run would take it for an image."
+        )
     for key, least in (("batch_size", 1), ("num_workers", 1)):
         if cfg[key] is not None and cfg[key] < least:
             raise UapError(f"{key} is {cfg[key]}: expected at least {least}.")
@@ -126,6 +131,8 @@ def decoded(
     """Batches of files, each with its crop or the reason why there is none."""
 
     def attempt(path: Path) -> Pixels | str:
+        if not path.is_file():  # a pipe would be waited for
+            return f"{path} is not a file, or a link to none: remove it."
         try:
             return read(path)
         except CorruptImage as error:
@@ -207,7 +214,7 @@ def read_names(path: str | None, guard: Guard) -> list[str]:
     if path is None:
         return class_names(count)
     try:
-        names = Path(path).read_text(encoding="utf-8").splitlines()
+        names = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise UapError(
             f"class_names is {path}, which cannot be read ({error}): give a text file."

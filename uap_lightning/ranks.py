@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import SIGKILL
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from pytorch_lightning import Trainer
@@ -43,9 +44,11 @@ def _arguments_of_this_job() -> Iterator[None]:
     """In a sweep, have Lightning start the others with this job's overrides, not the sweep's."""
     given = sys.argv
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
-        options = [w for w in given[1:] if "=" not in w and w not in ("-m", "--multirun")]
-        overrides = [*HydraConfig.get().overrides.task, "hydra.mode=RUN"]
-        sys.argv = [given[0], *options, *overrides]
+        swept = get_args_parser().parse_args(given[1:]).overrides
+        options = [w for w in given[1:] if w not in (*swept, "-m", "--multirun")]
+        overrides = HydraConfig.get().overrides
+        own = [*(w for w in swept if "hydra.searchpath" in w), *overrides.task, "hydra.mode=RUN"]
+        sys.argv = [given[0], *options, *own]
     try:
         yield
     finally:

@@ -111,27 +111,35 @@ class TargetNetwork(nn.Module):
         return int(logits.shape[1])
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: object) -> None:
     """Check the pixel contract at a door of the package.
 
     Args:
         images: what a caller handed in.
 
     Raises:
-        UapError: not N x 3 x H x W, neither uint8 nor floating point, or outside 0-255.
+        UapError: no tensor, not N x 3 x H x W, neither uint8 nor floating point, or outside
+            0-255.
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise UapError(f"images have shape {tuple(images.shape)}: expected N x 3 x H x W, RGB.")
+    if not isinstance(images, Tensor):
+        raise UapError(
+            f"images are a {type(images).__name__}: expected a tensor of N x 3 x H x W; "
+            "torch.from_numpy makes one of an array."
+        )
+    if images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        raise UapError(
+            f"images have shape {tuple(images.shape)}: expected N x 3 x H x W, RGB, at least one."
+        )
     if images.dtype == torch.uint8:
         return
     if not images.is_floating_point():
         raise UapError(f"images are {images.dtype}: expected uint8 or float32 with values 0-255.")
-    if images.numel() and not (images.min() >= 0 and images.max() <= 255):
+    if not (images.min() >= 0 and images.max() <= 255):
         raise UapError(
             f"images span {float(images.min()):.4g} to {float(images.max()):.4g}: "
             "expected values 0-255, not normalised ones."
         )
-    if images.numel() and images.max() <= 1 and images.max() > 0:
+    if 0 < images.max() <= 1:
         raise UapError(
             "images span 0 to 1: expected values 0-255; multiply them by 255 "
             "(a batch of black images is passed as uint8)."

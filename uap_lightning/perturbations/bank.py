@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from uap_lightning.errors import UapError
+from uap_lightning.networks import TargetNetwork
 from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations.record import Record, load_perturbation
 from uap_lightning.storage import digest_of, read_json
@@ -56,20 +57,23 @@ class Bank:
         return digest.hexdigest()
 
 
-def open_bank(folder: Path, network: str, norm: LpNorm, size: int) -> Bank:
+def open_bank(folder: Path, network: TargetNetwork, norm: LpNorm, size: int) -> Bank:
     """Read a bank that the user names, and check that it fits the run.
 
     Args:
         folder: of the bank.
-        network: name of the network whose perturbations are asked for.
+        network: whose perturbations are asked for, with the same weights; imported ones are told
+            by its name alone.
         norm: the ball they must lie in.
         size: side in pixels.
 
     Raises:
-        UapError: no bank there, or one of another network, norm or size.
+        UapError: no bank there, or one of another network, weights, norm or size.
     """
     description = read_json(folder / "bank.json", "a folder that uap_lightning.craft has filled")
-    expected = {"network": network, "p": norm_name(norm), "size": size}
+    expected = {"network": network.name, "p": norm_name(norm), "size": size}
+    if "weights" in description:
+        expected["weights"] = network.digest
     for key, value in expected.items():
         if description.get(key) != value:
             raise UapError(
