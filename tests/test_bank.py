@@ -32,7 +32,7 @@ def recipe():
     def attack(network, images, labels, norm, seed):
         made.append(seed)
         rho = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(seed))
-        return Universal(rho.sign() * norm.eps, 1.0)
+        return Universal(rho.sign() * norm.eps, 1.0, {"drawn": seed})
 
     attack.made = made
     return Recipe(
@@ -65,6 +65,7 @@ def test_the_record_says_what_was_measured(tmp_path, recipe):
     bank = fill_bank(tmp_path, recipe, 2, 1)
     rho, record = load_perturbation(bank.folder / "train-0001.safetensors")
     assert torch.equal(rho, bank.train[1])
+    assert record.attack == {"name": "signs", "drawn": record.seed}
     assert record.linf == 10
     assert record.l2 == pytest.approx(10 * math.sqrt(rho.numel()))
     assert (record.p, record.eps, record.size, record.network) == ("inf", 10.0, 32, "tiny")

@@ -117,6 +117,7 @@ def test_random_signs_are_signs_and_differ_by_seed(network, images, labels):
 def test_a_targeted_perturbation_makes_the_network_say_its_class(network, images, labels, linf):
     for target in (2, 5):
         crafted = targeted_uap(network, images, labels, linf, 0, target=target, steps=60)
+        assert crafted.drawn == {"target": target}
         said = network.predict((images.images.float() + crafted.rho).clamp(0, 255))
         before = float((labels == target).float().mean())
         assert float((said == target).float().mean()) > max(0.7, before + 0.4)

@@ -74,4 +74,4 @@ def targeted_uap(
         momentum=momentum,
         description=f"Crafting a UAP towards class {chosen}",
     )
-    return Universal(rho.cpu(), steps * batch_size / len(images))
+    return Universal(rho.cpu(), steps * batch_size / len(images), {"target": chosen})

@@ -1,5 +1,7 @@
 """What every universal attack takes and returns."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -15,10 +17,12 @@ class Universal(NamedTuple):
     Attributes:
         rho: 3 x H x W, float32, pixel units, on the CPU.
         passes: how often the crafting images were gone through.
+        drawn: settings of the attack that were left to the seed, for the record.
     """
 
     rho: Tensor
     passes: float
+    drawn: Mapping[str, object] = MappingProxyType({})
 
 
 class Attack(Protocol):

@@ -198,7 +198,7 @@ def _craft_within_bounds(folder: Path, recipe: Recipe, name: str) -> tuple[Tenso
             p=norm_name(recipe.norm),
             eps=recipe.norm.eps,
             size=recipe.craft.size,
-            attack=recipe.settings,
+            attack={**recipe.settings, **crafted.drawn},
             seed=seed,
             attempt=attempt,
             data=digest_of(recipe.craft.description()),

@@ -21,7 +21,7 @@ class Record:
         p: norm that bounds it: ``2`` or ``inf``.
         eps: radius of the ball, pixel units.
         size: side in pixels.
-        attack: the attack and its settings.
+        attack: the attack and its settings, those drawn by the seed included.
         seed: that crafted it.
         attempt: how many seeds before it missed a bound.
         data: digest of the crafting images.
