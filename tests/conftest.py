@@ -119,18 +119,18 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
         return compose(job, [*overrides, *made])
 
 
-def command(module: str, *overrides: str, python: str = sys.executable) -> list[str]:
-    return [python, "-m", f"uap_lightning.{module}", *overrides]
+def command(module: str, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", f"uap_lightning.{module}", *overrides]
 
 
 def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
 
 
-def run(module: str, *overrides: str, cwd: Path, python: str = sys.executable):
+def run(module: str, *overrides: str, cwd: Path):
     """Run a real command and return the finished process."""
     return subprocess.run(
-        command(module, *overrides, python=python),
+        command(module, *overrides),
         cwd=cwd,
         env=environment(),
         capture_output=True,

@@ -163,7 +163,17 @@ def test_the_network_that_perturbs_has_a_name_of_its_own(option):
     )
     check(cfg)
     assert (cfg.network.name, cfg.perturbation_network.name) == ("tiny", "resnet18")
-    assert cfg.name == "run-on-tiny-perturbed-by-resnet18-linf-generated-seed0"
+    assert cfg.name == "run-on-tiny-perturbed-by-resnet18-sgd_uap-linf-generated-seed0"
+
+
+def test_an_evaluation_is_named_by_the_perturbations_that_it_tests():
+    fixed = ("network=tiny", "data=generated", "defense=outputs/run/defense")
+    names = [
+        composed("evaluate", *fixed, *more).name
+        for more in ([], ["attack=data_free"], ["bank.path=banks/lts4"])
+    ]
+    families = ("sgd_uap", "data_free", "lts4")
+    assert names == [f"run-on-tiny-{family}-linf-generated-seed0" for family in families]
 
 
 @pytest.mark.parametrize("rectifier", ["prn", "jpeg", "prn_residual"])

@@ -174,7 +174,9 @@ def evaluation_name(*, _root_: DictConfig) -> str:
     trained = defense.parent.name if defense.name == "defense" else defense.name
     other = _root_.perturbation_network
     crafted = [] if other is None else [f"perturbed-by-{other.name}"]
-    tested = [_root_.network.name, *crafted, _root_.norm.name, _root_.data.name]
+    bank = _root_.bank.path
+    family = _root_.attack.name if bank is None else Path(str(bank)).resolve().name
+    tested = [_root_.network.name, *crafted, family, _root_.norm.name, _root_.data.name]
     return "-".join([trained, "on", *tested, f"seed{_root_.seed}"])
 
 
