@@ -207,6 +207,20 @@ def test_the_singular_vector_of_a_linear_layer_is_the_one_of_linear_algebra():
     assert reached > float((signs @ model[1].weight.T).norm(p=10, dim=1).max()) * 0.95
 
 
+def test_a_singular_vector_is_spread_over_the_image():
+    network, images = convolutional(), photographs(24)
+    labels = clean_predictions(network, images)
+
+    def peak(norm, **setting):
+        """The share of rho's energy that its strongest pixel holds."""
+        rho = singular_vectors(network, images, labels, norm, 0, layer="3", **setting).rho
+        return float(rho.square().sum(0).max() / rho.square().sum())
+
+    l2, linf = LpNorm(2.0, 280.0), LpNorm(math.inf, 10.0)
+    assert peak(l2) < 0.5 * peak(l2, q=10.0)
+    assert peak(linf) == peak(linf, q=10.0)
+
+
 def test_the_sign_of_a_singular_vector_is_the_one_that_fools_more():
     network, images = convolutional(), photographs(12, count=40)
     labels = clean_predictions(network, images)

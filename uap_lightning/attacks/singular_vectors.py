@@ -24,7 +24,7 @@ def singular_vectors(
     seed: int,
     *,
     layer: str | None = None,
-    q: float = 10.0,
+    q: float | None = None,
     batch_size: int = 64,
     iterations: int = 15,
 ) -> Universal:
@@ -41,9 +41,10 @@ def singular_vectors(
         labels: the network's own predictions on them, N.
         norm: the ball that rho lives in.
         seed: of the starting point and the batch.
-        layer: name of the module whose output counts; when None, the convolution a third of the
+        layer: name of the module whose output counts; when None, the convolution a sixth of the
             way through the network.
-        q: norm of the change, above 1; the paper's is 10.
+        q: norm of the change, above 1. When None, 10 in the l_inf ball, which is the paper's, and
+            1.5 in the l_2 ball: there a large q gathers the vector in one place of the image.
         batch_size: images whose Jacobians are stacked, at most all.
         iterations: of the power method.
 
@@ -51,6 +52,8 @@ def singular_vectors(
         UapError: a setting is out of its range, the network has no such layer, or a product
             with the Jacobian is not finite.
     """
+    if q is None:
+        q = 1.5 if norm.p == 2 else 10.0
     if batch_size < 1 or iterations < 1 or not 1 < q < math.inf:
         raise UapError(
             f"attack has q {q}, batch_size {batch_size}, iterations {iterations}: expected q "
@@ -85,7 +88,7 @@ def singular_vectors(
 
 
 def find_layer(network: TargetNetwork, name: str | None) -> nn.Module:
-    """The module of this name, or the convolution a third of the way through the network.
+    """The module of this name, or the convolution a sixth of the way through the network.
 
     Raises:
         UapError: there is no such module, or no convolution to choose.
@@ -104,7 +107,7 @@ def find_layer(network: TargetNetwork, name: str | None) -> nn.Module:
             f"the network {network.name} has no convolution modules to choose from: set "
             "attack.layer to the name of a module."
         )
-    return convolutions[len(convolutions) // 3]
+    return convolutions[len(convolutions) // 6]
 
 
 class _Reached(Exception):
