@@ -88,7 +88,7 @@ def singular_vectors(
 
 
 def find_layer(network: TargetNetwork, name: str | None) -> nn.Module:
-    """The module of this name, or the convolution a sixth of the way through the network.
+    """The module of this name, or the convolution an eighth of the way through the network.
 
     Raises:
         UapError: there is no such module, or no convolution to choose.
@@ -107,7 +107,7 @@ def find_layer(network: TargetNetwork, name: str | None) -> nn.Module:
             f"the network {network.name} has no convolution modules to choose from: set "
             "attack.layer to the name of a module."
         )
-    return convolutions[len(convolutions) // 6]
+    return convolutions[len(convolutions) // 8]
 
 
 class _Reached(Exception):
