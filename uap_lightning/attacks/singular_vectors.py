@@ -41,7 +41,7 @@ def singular_vectors(
         labels: the network's own predictions on them, N.
         norm: the ball that rho lives in.
         seed: of the starting point and the batch.
-        layer: name of the module whose output counts; when None, the convolution a sixth of the
+        layer: name of the module whose output counts; when None, the convolution an eighth of the
             way through the network.
         q: norm of the change, above 1. When None, 10 in the l_inf ball, which is the paper's, and
             1.5 in the l_2 ball: there a large q gathers the vector in one place of the image.
