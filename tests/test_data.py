@@ -1,5 +1,6 @@
 """Photographs, the cache, crops, splits, and the perturbation on the device."""
 
+import copy
 import math
 
 import numpy as np
@@ -35,6 +36,11 @@ def write_images(folder, count=4, size=(40, 30), mode="RGB"):
 @pytest.fixture(scope="module")
 def forty_images(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("forty"), 40, (24, 20))
+
+
+@pytest.fixture(scope="module")
+def folder_config(forty_images):
+    return composed("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,10 +92,10 @@ def test_crops_lie_inside_and_begin_with_centre_and_corners(size, more_y, more_x
     test_share=st.floats(0.05, 0.9),
 )
 def test_two_crops_of_one_photograph_are_on_one_side(
-    forty_images, seed, crops, craft_share, test_share
+    forty_images, folder_config, seed, crops, craft_share, test_share
 ):
     counts = zip(("train_crops", "craft_crops", "test_crops"), crops, strict=True)
-    cfg = composed("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
+    cfg = copy.deepcopy(folder_config)
     cfg.data.update(dict(counts), resize=20, craft_share=craft_share, seed=seed)
     cfg.data.source.update(seed=seed, test_share=test_share)
     data = build(cfg.data)

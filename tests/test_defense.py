@@ -226,8 +226,15 @@ def test_the_gradient_is_that_of_the_branch_taken(network, images, defense, soft
     assert float((gradient * direction).sum()) == pytest.approx(float(numeric), rel=1e-3)
 
 
-def test_importing_the_package_imports_no_pytorch():
-    code = "import sys, uap_lightning; assert 'torch' not in sys.modules; uap_lightning.Guard"
+def test_importing_the_package_imports_no_pytorch_and_a_guard_nothing_slow():
+    code = """
+import sys, uap_lightning
+assert "torch" not in sys.modules
+uap_lightning.Guard
+# Seconds each, and nothing that a guard in front of somebody's network needs.
+slow = ("pytorch_lightning", "torchmetrics", "torchvision", "sklearn", "timm", "wandb")
+assert not [name for name in slow if name in sys.modules]
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'Missing'"):
         _ = uap_lightning.Missing

@@ -15,8 +15,9 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from uap_lightning.data import PhotographDataModule
+from uap_lightning.defense_metrics import DefenseMetrics
 from uap_lightning.detectors import Detector, fit_detector
-from uap_lightning.metrics import DefenseMetrics, Outcomes, summarise
+from uap_lightning.metrics import Outcomes, summarise
 from uap_lightning.module import RectifierModule
 from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.perturbations.sampling import PerturbationSampler

@@ -4,8 +4,6 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from uap_lightning.errors import UapError
 from uap_lightning.protocols import Protocol
@@ -48,24 +46,6 @@ class Outcomes:
     def where(self, mask: Tensor) -> "Outcomes":
         """Only the images for which ``mask`` (bool, N) holds."""
         return Outcomes(*(getattr(self, field.name)[mask] for field in fields(self)))
-
-
-class DefenseMetrics(Metric):
-    """Gathers :class:`Outcomes` over batches and processes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for field in fields(Outcomes):
-            self.add_state(field.name, default=[], dist_reduce_fx="cat")
-
-    def update(self, outcomes: Outcomes) -> None:
-        """Add a batch."""
-        for field in fields(Outcomes):
-            getattr(self, field.name).append(getattr(outcomes, field.name))
-
-    def compute(self) -> dict[str, Tensor]:
-        """All that was added, on the CPU: the fields of :class:`Outcomes`."""
-        return {f.name: dim_zero_cat(getattr(self, f.name)).cpu() for f in fields(Outcomes)}
 
 
 def select(outcomes: Outcomes, protocol: Protocol) -> Outcomes:

@@ -5,8 +5,6 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -121,6 +119,10 @@ class DctSvm(nn.Module):
         self.mean.copy_(values.mean(0))
         self.scale.copy_(values.std(0).clamp_min(1e-6))
         standardised = ((values - self.mean.cpu()) / self.scale.cpu()).float().numpy()
+        # A second to import, and only needed here: a fitted detector is tensors.
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.svm import LinearSVC
+
         machine = LinearSVC(C=self.c, random_state=0, max_iter=5_000)
         with warnings.catch_warnings():
             # On separable data the last digits of the margin do not matter.

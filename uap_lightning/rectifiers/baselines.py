@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.functional import gaussian_blur
 
 from uap_lightning.detectors.dct_svm import dct_matrix
 from uap_lightning.errors import UapError
@@ -131,6 +130,9 @@ class Gaussian(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Blurred images."""
+        # Seconds to import, and only needed here: a guard has another rectifier.
+        from torchvision.transforms.functional import gaussian_blur
+
         return gaussian_blur(images, 2 * self.radius + 1, self.sigma)  # type: ignore[no-any-return]
 
 
