@@ -269,6 +269,7 @@ def test_the_digest_follows_the_weights():
         (torch.zeros(3, 8, 8), "expected N x 3 x H x W"),
         (torch.zeros(1, 1, 8, 8), "expected N x 3 x H x W"),
         (torch.zeros(0, 3, 8, 8), "at least one"),
+        (torch.zeros(1, 3, 0, 8), "at least one"),
         (np.zeros((1, 3, 8, 8)), "a ndarray: expected a tensor.*from_numpy"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int32), "expected uint8 or float32"),
         (torch.full((1, 3, 8, 8), -2.0), "expected values 0-255"),

@@ -38,7 +38,7 @@ def data_free(
     activation that a convolution or linear layer receives (the first layer, which sees the
     image itself, is left out) and x is no photograph. The steps are those of :func:`descend`.
 
-    On 200 unseen photographs it fools 0.73 (l_inf) and 0.52 (l_2) on EfficientNet-Lite0, 0.74 and
+    It fools 0.73 (l_inf) and 0.52 (l_2) of unseen photographs on EfficientNet-Lite0, 0.74 and
     0.84 on SqueezeNet (docs/benchmarks.md).
 
     Args:

@@ -17,7 +17,7 @@ def random_signs(
     The random perturbation that the literature compares with (section 3 of Moosavi-Dezfooli et
     al., CVPR 2017): it looks at neither the network nor the images.
 
-    On 200 unseen photographs it fools 0.22 (l_inf) and 0.15 (l_2) on EfficientNet-Lite0, 0.43 and
+    They fool 0.22 (l_inf) and 0.15 (l_2) of unseen photographs on EfficientNet-Lite0, 0.43 and
     0.19 on SqueezeNet (docs/benchmarks.md).
 
     Args:

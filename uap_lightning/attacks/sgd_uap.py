@@ -28,8 +28,8 @@ def sgd_uap(
     The loss is the mean cosine similarity of perturbed and clean logits (Cosine-UAP of Zhang et
     al., ICCV 2021), which no margin can satisfy early.
 
-    On 200 unseen photographs it fools 0.78 (l_inf) and 0.68 (l_2) on EfficientNet-Lite0, 0.77 and
-    0.77 on SqueezeNet (docs/benchmarks.md).
+    Crafted on 128 photographs it fools 0.78 (l_inf) and 0.68 (l_2) of unseen photographs on
+    EfficientNet-Lite0, 0.77 and 0.77 on SqueezeNet (docs/benchmarks.md).
 
     Args:
         network: the target network.

@@ -126,7 +126,7 @@ def check_images(images: object) -> None:
             f"images are a {type(images).__name__}: expected a tensor of N x 3 x H x W; "
             "torch.from_numpy makes one of an array."
         )
-    if images.ndim != 4 or images.shape[1] != 3 or not len(images):
+    if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         raise UapError(
             f"images have shape {tuple(images.shape)}: expected N x 3 x H x W, RGB, at least one."
         )
