@@ -26,11 +26,11 @@ from crafting_setup import LINF, Setup, Stock, Subset, options, plain_loop, setu
 from matplotlib import pyplot
 from torch import Tensor, nn
 
+from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.data_free import data_free
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.fooling import fooling_ratio
-from uap_lightning.attacks.sgd_uap import sgd_uap
 
 Curve = list[tuple[float, float]]
 PEERS = ("ART", "plain loop")
@@ -39,7 +39,7 @@ PEERS = ("ART", "plain loop")
 def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
     """What crafts with budget 0, 1, 2, ...: each about twice the work of the one before."""
     network, craft, _ = found
-    labels = craft.prediction
+    predictions = craft.prediction
     stock = Stock(network)
 
     def work(budget: int) -> tuple[Subset, int]:
@@ -52,7 +52,7 @@ def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
 
     def art(budget: int) -> Tensor:
         images, passes = work(budget)
-        classes = network.check_size(craft.size)
+        classes = network.classes(craft.size)
         classifier = PyTorchClassifier(
             stock,
             loss=nn.CrossEntropyLoss(),
@@ -79,22 +79,22 @@ def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
 
     def exact(budget: int) -> Tensor:
         images, passes = work(budget)
-        said = labels[: len(images)]
+        said = predictions[: len(images)]
         return deepfool_uap(network, images, said, LINF, 0, goal=1.0, max_passes=passes).rho
 
     def batched(budget: int) -> Tensor:
         images, passes = work(budget)
-        said = labels[: len(images)]
+        said = predictions[: len(images)]
         return deepfool_uap_batched(network, images, said, LINF, 0, goal=1.0, max_passes=passes).rho
 
     def gradient(budget: int) -> Tensor:
-        return sgd_uap(network, craft, labels, LINF, 0, steps=4 * 2**budget).rho
+        return cosine_uap(network, craft, predictions, LINF, 0, steps=4 * 2**budget).rho
 
     def free(budget: int) -> Tensor:
-        return data_free(network, craft, labels, LINF, 0, steps=2 * 2**budget).rho
+        return data_free(network, craft, predictions, LINF, 0, steps=2 * 2**budget).rho
 
     return {
-        "sgd_uap": gradient,
+        "cosine_uap": gradient,
         "data_free": free,
         "deepfool_uap_batched": batched,
         "deepfool_uap": exact,

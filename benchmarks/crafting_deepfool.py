@@ -24,7 +24,7 @@ def main() -> None:
     network, craft, _ = setup(arguments)
     device = network.mean.device
     images = craft.take(range(len(craft))).to(device).float()
-    labels = craft.prediction.to(device)
+    predictions = craft.prediction.to(device)
     attack = L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
     target = PyTorchModel(network, bounds=(0, 255), device=device)
     ratios = []
@@ -35,14 +35,14 @@ def main() -> None:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
         started = time.perf_counter()
-        theirs = attack.run(target, images, labels) - images
+        theirs = attack.run(target, images, predictions) - images
         if device.type == "cuda":
             torch.cuda.synchronize()
         ratios.append((time.perf_counter() - started) / seconds)
         print(f"ours {seconds:.1f} s, foolbox / ours {ratios[-1]:.2f}", flush=True)
     medians = []
     for name, step in (("ours", ours), ("foolbox", theirs)):
-        fooled = float((network.predict(images + step) != labels).float().mean())
+        fooled = float((network.predict(images + step) != predictions).float().mean())
         medians.append(float(step.flatten(1).norm(dim=1).median()))
         print(f"{name}: fools {fooled:.3f}, median l_2 {medians[-1]:.2f}")
     print(f"foolbox / ours: seconds {statistics.median(ratios):.2f} (median)")

@@ -20,7 +20,7 @@ from torch import Tensor
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.data.crops import CropDataset
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 
 def main() -> None:
@@ -32,12 +32,12 @@ def main() -> None:
     network, craft, unseen = setup(arguments)
     few = Subset(craft, arguments.equal)
 
-    def engine(images: CropDataset | Subset, norm: LpNorm) -> Tensor:
-        labels = craft.prediction[: len(images)]
+    def engine(images: CropDataset | Subset, norm: Ball) -> Tensor:
+        predictions = craft.prediction[: len(images)]
         passes = arguments.passes
-        return deepfool_uap(network, images, labels, norm, 0, goal=1.0, max_passes=passes).rho
+        return deepfool_uap(network, images, predictions, norm, 0, goal=1.0, max_passes=passes).rho
 
-    for norm in (LINF, LpNorm(2.0, 2000.0 * arguments.size / 224)):
+    for norm in (LINF, Ball(2.0, 2000.0 * arguments.size / 224)):
         started = time.perf_counter()
         rho = engine(craft, norm)
         ours = time.perf_counter() - started

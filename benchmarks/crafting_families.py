@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Attack
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 CONF = Path(__file__).parents[1] / "conf" / "attack"
 
@@ -36,7 +36,7 @@ def main() -> None:
         config = OmegaConf.create({"bank": bank, "attack": OmegaConf.load(CONF / f"{family}.yaml")})
         del config.attack.name
         attack: Attack = instantiate(config.attack)
-        for norm in (LINF, LpNorm(2.0, 2000.0 * arguments.size / 224)):
+        for norm in (LINF, Ball(2.0, 2000.0 * arguments.size / 224)):
             rows = []
             for seed in range(arguments.seeds):
                 started = time.perf_counter()

@@ -12,8 +12,8 @@ from pathlib import Path
 from crafting_setup import options, setup
 
 from uap_lightning.attacks.fooling import fooling_ratio
-from uap_lightning.norms import LpNorm
-from uap_lightning.perturbations.importers import ORDERS, SOURCES, read_published
+from uap_lightning.perturbations.ball import Ball
+from uap_lightning.perturbations.published import ORDERS, SOURCES, read_published
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         for orientation in orientations:
             for order in ORDERS:
                 layout = replace(documented, orientation=orientation, order=order)
-                rho = read_published(file, layout, LpNorm(arguments.p, arguments.eps))
+                rho = read_published(file, layout, Ball(arguments.p, arguments.eps))
                 ratio = fooling_ratio(network, unseen, unseen.prediction, rho)
                 mark = "  documented" if layout == documented else ""
                 print(f"  {orientation} {order} {ratio:.3f}{mark}", flush=True)

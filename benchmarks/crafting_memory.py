@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
-from uap_lightning.attacks.sgd_uap import sgd_uap
+from uap_lightning.core.storage import write_json
 from uap_lightning.data.cache import ImageCache
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.networks.tiny import tiny
-from uap_lightning.norms import LpNorm
-from uap_lightning.storage import write_json
+from uap_lightning.perturbations.ball import Ball
 
 SIZE = 128
 
@@ -63,9 +63,9 @@ def craft(count: int) -> int:
         watcher = threading.Thread(target=watch)
         watcher.start()
         try:
-            network, norm = tiny(), LpNorm(math.inf, 10.0)
+            network, norm = tiny(), Ball(math.inf, 10.0)
             images.prediction = clean_predictions(network, images)
-            rho = sgd_uap(network, images, images.prediction, norm, 0, steps=20).rho
+            rho = cosine_uap(network, images, images.prediction, norm, 0, steps=20).rho
             fooling_ratio(network, images, images.prediction, rho)
             deepfool_uap_batched(network, images, images.prediction, norm, 0, max_passes=1)
         finally:

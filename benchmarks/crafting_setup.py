@@ -12,17 +12,17 @@ import torchvision
 from torch import Tensor, nn
 
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.core.device import pick_device
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.data.packaged import packaged_photographs
 from uap_lightning.data.photographs import Photograph
-from uap_lightning.device import pick_device
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.efficientnet_lite import efficientnet_lite
 from uap_lightning.networks.weights import load_into, read_weights
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
-LINF = LpNorm(math.inf, 10.0)
+LINF = Ball(math.inf, 10.0)
 
 
 class Setup(NamedTuple):
@@ -120,7 +120,7 @@ class Stock(nn.Module):
 def plain_loop(
     network: TargetNetwork | Stock,
     images: CropDataset | Subset,
-    norm: LpNorm,
+    norm: Ball,
     seed: int,
     passes: int,
 ) -> Iterator[Tensor]:

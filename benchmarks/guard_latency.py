@@ -23,9 +23,9 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from uap_lightning.config import build, find_conf, register_schemas
-from uap_lightning.defense import Guard
-from uap_lightning.export import to_onnx, to_program
+from uap_lightning.guard.graph import to_onnx, to_program
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.config import build, find_conf, register_schemas
 
 BATCHES = (1, 32)
 

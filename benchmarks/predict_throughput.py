@@ -20,10 +20,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from uap_lightning.config import build, find_conf, register_schemas
-from uap_lightning.defense import Guard
-from uap_lightning.device import pick_device
-from uap_lightning.predict import new_file, read_names, reader, rows, writer
+from uap_lightning.core.device import pick_device
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.classify import new_file, read_names, reader, rows, writer
+from uap_lightning.jobs.config import build, find_conf, register_schemas
 
 ROUND = 1_000
 

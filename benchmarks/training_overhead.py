@@ -18,15 +18,15 @@ from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import nn
 
-from uap_lightning.callbacks import FitDetector
-from uap_lightning.config import build, find_conf, register_schemas
-from uap_lightning.craft import ball_of, load_data_and_network
+from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.data import PhotographDataModule
-from uap_lightning.device import pick_device, pick_precision
-from uap_lightning.module import charbonnier
+from uap_lightning.jobs.config import build, find_conf, register_schemas
+from uap_lightning.jobs.stages import ball_of, build_trainer, load_data_and_network
+from uap_lightning.jobs.train import build_module
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.train import build_module, build_trainer
+from uap_lightning.training.callbacks import FitDetector
+from uap_lightning.training.module import charbonnier
 
 
 def config(steps: int, folder: str) -> DictConfig:

@@ -6,7 +6,7 @@ second row is the network that the defence was trained on.
 
 from experiments.render import write_tables
 from experiments.runs import NORMS, Job, Plan, carry_out, parser, plan_of
-from uap_lightning.reports.tables import cross_tables
+from uap_lightning.results.tables import cross_tables
 
 
 def jobs_of(plan: Plan) -> list[Job]:

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from experiments.render import write_figure, write_records
 from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results, settings_of
 from uap_lightning.attacks.fooling import batches
-from uap_lightning.craft import find_bank, load_data_and_network
-from uap_lightning.protocols import draw_test
+from uap_lightning.core.storage import write_atomically
+from uap_lightning.jobs.stages import find_bank, load_data_and_network
+from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.rectifiers import DCTCompression
-from uap_lightning.reports.rows import norm_label
-from uap_lightning.storage import write_atomically
+from uap_lightning.results.rows import norm_label
 
 RATES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 
@@ -51,7 +51,7 @@ def points_of(job: Job, rates: Sequence[float]) -> list[Point]:
     """Measure every rate on the test images under the bank's test perturbations."""
     cfg = settings_of(job)
     data, network = load_data_and_network(cfg)
-    draw = draw_test(find_bank(cfg, data, network).test, len(data.test), cfg.seed)
+    draw = draw_pairs(find_bank(cfg, data, network).test, len(data.test), cfg.seed)
     clean = data.test.prediction
     label = data.test.label if bool((data.test.label >= 0).all()) else clean
     device = network.mean.device

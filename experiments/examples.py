@@ -12,12 +12,13 @@ import torch
 from torchvision.transforms import functional
 
 from experiments.runs import Job, carry_out, parser, plan_of, require_results, settings_of
-from uap_lightning.craft import find_bank, load_data_and_network
 from uap_lightning.data.cache import read_pixels
+from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
-from uap_lightning.defense import Guard
-from uap_lightning.defense_folder import load_defense
-from uap_lightning.panel import class_names, draw_panel
+from uap_lightning.guard.defense_folder import load_defense
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.stages import find_bank, load_data_and_network
+from uap_lightning.training.panel import draw_panel
 
 UNSEEN = ("chelsea.png", "coffee.png")
 
@@ -46,7 +47,7 @@ def draw(job: Job, files: list[Path], output: Path) -> None:
     rho = bank.test[torch.arange(len(images)) % len(bank.test)].to(device)
     defense = load_defense(job.folder / "defense")
     guard = Guard(network, defense.rectifier, defense.detector).to(device)
-    names = class_names(network.check_size(data.crop))
+    names = class_names(network.classes(data.crop))
     draw_panel(guard, images, rho, names).save(output)
 
 

@@ -2,7 +2,7 @@
 
 from experiments.render import write_tables
 from experiments.runs import NORMS, Job, Plan, carry_out, parser, plan_of
-from uap_lightning.reports.tables import norm_tables
+from uap_lightning.results.tables import norm_tables
 
 
 def jobs_of(plan: Plan) -> list[Job]:

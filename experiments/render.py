@@ -10,12 +10,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.runs import Job, require_results
-from uap_lightning.reports.paper import read_paper
-from uap_lightning.reports.rows import Result, Row, collect, norm_label
-from uap_lightning.reports.tables import Table
-from uap_lightning.reports.text import as_csv, markdown
-from uap_lightning.results import FILE, read_results
-from uap_lightning.storage import write_atomically
+from uap_lightning.core.storage import write_atomically
+from uap_lightning.results.file import FILE, read_results
+from uap_lightning.results.paper import read_paper
+from uap_lightning.results.rows import Result, Row, gather_rows, norm_label
+from uap_lightning.results.tables import Table
+from uap_lightning.results.text import as_csv, markdown
 
 Tables = Callable[[Iterable[Row]], list[Table]]
 
@@ -28,7 +28,7 @@ def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -
     """
     require_results(jobs)
     results = [Result(job.folder.name, job.folder, read_results(job.folder / FILE)) for job in jobs]
-    rows = collect(results, read_paper(None))
+    rows = gather_rows(results, read_paper(None))
     path = folder / name
     write_atomically(path.with_suffix(".md"), markdown(tables(rows), []).encode())
     write_atomically(path.with_suffix(".csv"), as_csv(rows, []).encode())

@@ -13,9 +13,9 @@ from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from uap_lightning.config import CraftConfig, EvaluateConfig, TrainConfig
-from uap_lightning.errors import UapError
-from uap_lightning.results import FILE, read_results
+from uap_lightning.core.errors import UapError
+from uap_lightning.jobs.config import CraftConfig, EvaluateConfig, TrainConfig
+from uap_lightning.results.file import FILE, read_results
 
 PAPER = ("network=caffenet", "network=vggf", "network=googlenet_bvlc")
 NORMS = ("l2", "linf")

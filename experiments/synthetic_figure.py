@@ -13,10 +13,10 @@ from torch import Tensor
 from experiments.render import write_figure, write_records
 from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results, settings_of
 from uap_lightning.attacks.fooling import fooling_ratio
-from uap_lightning.craft import ball_of, find_bank, load_data_and_network, predicted
+from uap_lightning.core.storage import write_atomically
+from uap_lightning.jobs.stages import ball_of, find_bank, load_data_and_network, predicted
 from uap_lightning.perturbations.synthetic import synthesise
-from uap_lightning.reports.rows import norm_label
-from uap_lightning.storage import write_atomically
+from uap_lightning.results.rows import norm_label
 
 PUBLISHED = {"l2": 0.71, "linf": 0.83}
 

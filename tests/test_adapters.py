@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from uap_lightning.defense import Guard
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
+from uap_lightning.guard.guard import Guard
 
 EPS = 10.0
 
@@ -26,7 +26,7 @@ def gradient(guard, x, labels, *, soft_gate):
 
 @pytest.mark.parametrize("soft_gate", [False, True])
 def test_the_art_estimator_is_the_guard(guard, images, soft_gate):
-    art = pytest.importorskip("uap_lightning.adapters.art")
+    art = pytest.importorskip("uap_lightning.guard.adapters.art")
     x = images.take(range(12)).float()
     estimator = art.art_classifier(guard, soft_gate=soft_gate)
     seen = guard.inspect(x)
@@ -52,7 +52,7 @@ def test_the_gate_is_in_the_gradient_only_where_it_is_asked_for(guard, images):
 
 
 def test_arts_attacks_run_against_the_guard(guard, network, images):
-    art = pytest.importorskip("uap_lightning.adapters.art")
+    art = pytest.importorskip("uap_lightning.guard.adapters.art")
     from art.attacks.evasion import ProjectedGradientDescent, UniversalPerturbation
 
     x = images.take(range(16)).float().numpy()
@@ -79,7 +79,7 @@ def test_arts_attacks_run_against_the_guard(guard, network, images):
 
 
 def test_an_art_preprocessor_alone_rectifies_where_the_detector_fires(guard, images):
-    art = pytest.importorskip("uap_lightning.adapters.art")
+    art = pytest.importorskip("uap_lightning.guard.adapters.art")
     x = images.take(range(8))
     seen = guard.inspect(x)
     used, labels = art.GuardPreprocessor(guard)(x.numpy(), np.arange(8))
@@ -94,7 +94,7 @@ def test_an_art_preprocessor_alone_rectifies_where_the_detector_fires(guard, ima
 
 @pytest.mark.parametrize("soft_gate", [False, True])
 def test_foolbox_attacks_run_against_the_guard(guard, images, soft_gate):
-    adapter = pytest.importorskip("uap_lightning.adapters.foolbox")
+    adapter = pytest.importorskip("uap_lightning.guard.adapters.foolbox")
     from foolbox.attacks import LinfDeepFoolAttack, LinfPGD
 
     x = images.take(range(16)).float()

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import TensorImages
+from tests.tiny import TensorImages
+from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.deepfool import boundaries, deepfool
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched, lengthened
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
-from uap_lightning.attacks.sgd_uap import sgd_uap
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.generated import generated_image
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.tiny import CLASSES
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
-NORMS = [LpNorm(math.inf, 10.0), LpNorm(2.0, 280.0)]
+NORMS = [Ball(math.inf, 10.0), Ball(2.0, 280.0)]
 
 
 def linear(seed, classes=5, size=4):
@@ -148,14 +148,14 @@ def test_batches_of_many_reach_the_goal_on_unseen_images_too(network, images, la
 
 @pytest.mark.parametrize("norm", NORMS, ids=["linf", "l2"])
 def test_sgd_uap_fools_within_its_ball(network, images, labels, norm):
-    crafted = sgd_uap(network, images, labels, norm, 0, steps=40, batch_size=16)
+    crafted = cosine_uap(network, images, labels, norm, 0, steps=40, batch_size=16)
     assert float(norm.size(crafted.rho)) <= norm.eps * (1 + 1e-5)
     noise = norm.project(torch.randn(3, 32, 32).sign() * norm.eps)
     floor = fooling_ratio(network, images, labels, noise)
     assert fooling_ratio(network, images, labels, crafted.rho) > max(0.5, floor + 0.2)
-    again = sgd_uap(network, images, labels, norm, 0, steps=40, batch_size=16)
+    again = cosine_uap(network, images, labels, norm, 0, steps=40, batch_size=16)
     assert torch.equal(crafted.rho, again.rho)
-    other = sgd_uap(network, images, labels, norm, 1, steps=40, batch_size=16)
+    other = cosine_uap(network, images, labels, norm, 1, steps=40, batch_size=16)
     assert not torch.equal(crafted.rho, other.rho)
 
 
@@ -177,7 +177,7 @@ def test_the_fooling_ratio_counts_changed_predictions_of_clamped_images(network,
 )
 def test_sgd_uap_refuses_settings_out_of_range(network, images, labels, linf, settings):
     with pytest.raises(UapError, match="attack has"):
-        sgd_uap(network, images, labels, linf, 0, **settings)
+        cosine_uap(network, images, labels, linf, 0, **settings)
 
 
 class Broken(nn.Module):
@@ -189,7 +189,7 @@ def test_a_gradient_that_is_not_finite_is_named(images, linf):
     network = TargetNetwork(Broken(), "broken", [0.0] * 3, [1.0] * 3)
     labels = torch.zeros(len(images), dtype=torch.long)
     with pytest.raises(UapError, match=r"step 1 \(images \d+, \d+\) is not finite on the network"):
-        sgd_uap(network, images, labels, linf, 0, steps=1, batch_size=2)
+        cosine_uap(network, images, labels, linf, 0, steps=1, batch_size=2)
     first = int(torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[0])
     labels = clean_predictions(network, images)
     said = f"image {first} are not finite at linearisation 1 of DeepFool on the network broken"

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import TINY, composed
+from tests.tiny import TINY, composed
+from uap_lightning.attacks.filling import Recipe, fill_bank, take_folder
 from uap_lightning.attacks.universal import Universal
-from uap_lightning.craft import craft, find_bank, load_data_and_network, predicted
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of
+from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.stages import find_bank, load_data_and_network, predicted
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
-from uap_lightning.perturbations.fill import Recipe, fill_bank, take_folder
 from uap_lightning.perturbations.record import load_perturbation
-from uap_lightning.results import read_results
-from uap_lightning.storage import digest_of
+from uap_lightning.results.file import read_results
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def recipe():
     attack.made = made
     return Recipe(
         network=network,
-        norm=LpNorm(math.inf, 10.0),
+        norm=Ball(math.inf, 10.0),
         attack=attack,
         settings={"name": "signs"},
         bounds=Bounds(0.0, 0.15, 3),
@@ -178,7 +179,7 @@ def test_a_second_seed_is_tried(tmp_path, recipe):
         return Universal(crafted.rho * (0 if len(calls) == 1 else 1), 1.0)
 
     bounded = dataclasses.replace(
-        recipe, attack=first_is_weak, bounds=Bounds(0.01, 0.15, 2), norm=LpNorm(math.inf, 60.0)
+        recipe, attack=first_is_weak, bounds=Bounds(0.01, 0.15, 2), norm=Ball(math.inf, 60.0)
     )
     bank = fill_bank(tmp_path, bounded, 1, 1)
     assert bank.records[0].attempt == 1
@@ -250,7 +251,7 @@ def test_rejected_attempts_are_not_made_again(tmp_path, recipe):
 def test_two_settings_cannot_share_a_folder(tmp_path, recipe):
     folder = fill_bank(tmp_path, recipe, 1, 1).folder
     take_folder(folder, recipe.description())
-    other = dataclasses.replace(recipe, norm=LpNorm(math.inf, 9.0))
+    other = dataclasses.replace(recipe, norm=Ball(math.inf, 9.0))
     with pytest.raises(UapError, match=r"is a bank with eps 10\.0: expected 9\.0"):
         take_folder(folder, other.description())
 
@@ -271,7 +272,7 @@ def test_a_broken_file_is_named(tmp_path, recipe):
 
 
 def test_a_safetensors_file_that_is_no_perturbation_is_named(tmp_path):
-    from uap_lightning.storage import write_tensors
+    from uap_lightning.core.storage import write_tensors
 
     path = tmp_path / "x.safetensors"
     write_tensors(path, {"weight": torch.zeros(2)}, {})
@@ -282,11 +283,11 @@ def test_a_safetensors_file_that_is_no_perturbation_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("network", "weights", "norm", "size", "said"),
     [
-        ("vgg16", None, LpNorm(math.inf, 10), 32, "whose network is tiny"),
-        ("tiny", "0a1b", LpNorm(math.inf, 10), 32, "whose weights is .*expected 0a1b"),
-        ("tiny", None, LpNorm(2, 10), 32, "whose p is inf"),
-        ("tiny", None, LpNorm(math.inf, 8), 32, r"whose eps is 10\.0"),
-        ("tiny", None, LpNorm(math.inf, 10), 64, "whose size is 32"),
+        ("vgg16", None, Ball(math.inf, 10), 32, "whose network is tiny"),
+        ("tiny", "0a1b", Ball(math.inf, 10), 32, "whose weights is .*expected 0a1b"),
+        ("tiny", None, Ball(2, 10), 32, "whose p is inf"),
+        ("tiny", None, Ball(math.inf, 8), 32, r"whose eps is 10\.0"),
+        ("tiny", None, Ball(math.inf, 10), 64, "whose size is 32"),
     ],
 )
 def test_a_bank_of_another_network_norm_or_size_is_refused(

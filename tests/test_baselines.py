@@ -10,11 +10,12 @@ from hydra.utils import instantiate
 from scipy import fft, ndimage
 from skimage.restoration import denoise_tv_chambolle
 
-from tests.conftest import QUICK_TRAIN, composed
-from uap_lightning.check import check
+from tests.tiny import QUICK_TRAIN, composed
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.generated import generated_image
-from uap_lightning.errors import UapError
-from uap_lightning.evaluate import evaluate
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.evaluate import evaluate
+from uap_lightning.jobs.train import train
 from uap_lightning.rectifiers import (
     JPEG,
     BitDepth,
@@ -24,7 +25,6 @@ from uap_lightning.rectifiers import (
     TotalVariation,
 )
 from uap_lightning.rectifiers.bilateral import Bilateral
-from uap_lightning.train import train
 
 NAMES = (
     "identity",

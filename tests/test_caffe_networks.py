@@ -11,15 +11,15 @@ import scipy.io
 import torch
 
 from tests.caffe_files import write_caffemodel, write_dagnn, write_simplenn
-from tests.conftest import composed
-from uap_lightning.check import check
-from uap_lightning.config import build
-from uap_lightning.errors import UapError
-from uap_lightning.networks import released_network
-from uap_lightning.networks.caffenet import caffenet
-from uap_lightning.networks.googlenet_bvlc import GoogLeNetBvlc, googlenet_bvlc
-from uap_lightning.networks.vggf import vggf
-from uap_lightning.storage import digest_of_file, read_tensors, write_tensors
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of_file, read_tensors, write_tensors
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.config import build
+from uap_lightning.networks.caffe import released_network
+from uap_lightning.networks.caffe.caffenet import caffenet
+from uap_lightning.networks.caffe.googlenet_bvlc import GoogLeNetBvlc, googlenet_bvlc
+from uap_lightning.networks.caffe.vggf import vggf
 
 PROTOTXT = Path(__file__).resolve().parents[2] / "shared" / "prototxt"
 NARROW = 64
@@ -216,9 +216,9 @@ def test_googlenet_by_princetons_names_and_without_slashes(tmp_path):
 
 
 def test_googlenet_takes_other_sizes_and_the_others_say_what_they_take(tmp_path):
-    assert loaded("googlenet_bvlc", narrow(tmp_path, "googlenet_bvlc")[1]).check_size(160) == 1000
+    assert loaded("googlenet_bvlc", narrow(tmp_path, "googlenet_bvlc")[1]).classes(160) == 1000
     with pytest.raises(UapError, match=r"data\.crop is 160, which the network caffenet"):
-        loaded("caffenet", narrow(tmp_path)[1]).check_size(160)
+        loaded("caffenet", narrow(tmp_path)[1]).classes(160)
 
 
 def test_a_mean_image_is_cropped_to_its_centre(tmp_path):
@@ -234,7 +234,7 @@ def test_a_mean_image_is_cropped_to_its_centre(tmp_path):
     assert relative_error(network(pixels()), expected) < 1e-4
     assert relative_error(network(pixels()), loaded("caffenet", path)(pixels())) > 1e-2
     with pytest.raises(UapError, match=r"data\.crop is 225"):
-        network.check_size(225)
+        network.classes(225)
     small = write_simplenn(tmp_path / "s.mat", layers, {}, sides=SIDES, mean=image[:200, :200])
     with pytest.raises(UapError, match=r"s\.mat has a mean image of 200 x 200"):
         loaded("caffenet", small)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import QUICK_TRAIN, command, composed, environment, run
-from uap_lightning.craft import craft
-from uap_lightning.errors import UapError
+from tests.tiny import QUICK_TRAIN, command, composed, environment, run
+from uap_lightning.core.errors import UapError
+from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.train import train
 from uap_lightning.perturbations.record import load_perturbation
-from uap_lightning.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = (*QUICK_TRAIN, "rectifier.steps=40")
@@ -171,7 +171,7 @@ def test_the_wheel_works_in_a_bare_environment_from_another_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     assert rows(elsewhere / "outputs" / "run")
     where = subprocess.run(
-        [python, "-c", "import uap_lightning.config as c; print(c.__file__, c.find_conf())"],
+        [python, "-c", "import uap_lightning.jobs.config as c; print(c.__file__, c.find_conf())"],
         cwd=elsewhere,
         env=env,
         capture_output=True,

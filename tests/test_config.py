@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
-from tests.conftest import composed
-from uap_lightning.check import check
-from uap_lightning.config import find_conf
-from uap_lightning.errors import UapError
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.config import find_conf
 
 CONF = Path(find_conf())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -82,7 +82,7 @@ def test_the_data_brings_what_suits_its_size_and_the_command_line_wins():
     assert (paper.attack.name, paper.rectifier.name) == ("deepfool_uap", "prn")
     assert (paper.bank.train, paper.bank.test, paper.bank.extended) == (20, 5, 250)
     small = composed("train", "data=photos")
-    assert (small.attack.name, small.rectifier.name) == ("sgd_uap", "prn_residual")
+    assert (small.attack.name, small.rectifier.name) == ("cosine_uap", "prn_residual")
     chosen = composed("train", "data=photos", "rectifier=prn", "attack=deepfool_uap", "bank=paper")
     assert (chosen.attack.name, chosen.rectifier.name) == ("deepfool_uap", "prn")
     assert chosen.bank.train == 20
@@ -163,7 +163,7 @@ def test_the_network_that_perturbs_has_a_name_of_its_own(option):
     )
     check(cfg)
     assert (cfg.network.name, cfg.perturbation_network.name) == ("tiny", "resnet18")
-    assert cfg.name == "run-on-tiny-perturbed-by-resnet18-sgd_uap-linf-generated-seed0"
+    assert cfg.name == "run-on-tiny-perturbed-by-resnet18-cosine_uap-linf-generated-seed0"
 
 
 def test_an_evaluation_is_named_by_the_perturbations_that_it_tests():
@@ -172,7 +172,7 @@ def test_an_evaluation_is_named_by_the_perturbations_that_it_tests():
         composed("evaluate", *fixed, *more).name
         for more in ([], ["attack=data_free"], ["bank.path=banks/lts4"])
     ]
-    families = ("sgd_uap", "data_free", "lts4")
+    families = ("cosine_uap", "data_free", "lts4")
     assert names == [f"run-on-tiny-{family}-linf-generated-seed0" for family in families]
 
 

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
-from tests.conftest import composed
-from uap_lightning.config import build
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.cache import ImageCache, decode_once, read_pixels
 from uap_lightning.data.crops import CropDataset, StepBatches, crop_origins
 from uap_lightning.data.folder import image_folder, list_images
 from uap_lightning.data.generated import generated_images
 from uap_lightning.data.packaged import packaged_photographs
 from uap_lightning.data.photographs import Photograph, random_split
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.jobs.config import build
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.sampling import PerturbationSampler, _moved
 
 
@@ -252,7 +252,7 @@ def test_settings_out_of_range_are_told(override, said):
 
 def test_the_sampler_adds_members_of_the_set_to_a_share_of_the_images():
     rho = torch.stack([torch.full((3, 8, 8), 9.0), torch.full((3, 8, 8), -7.0)])
-    norm = LpNorm(math.inf, 10.0)
+    norm = Ball(math.inf, 10.0)
     sampler = PerturbationSampler(rho, 0.5, False, norm, 1)
     images = torch.full((400, 3, 8, 8), 100.0)
     perturbed, coin = sampler(images, 5)
@@ -273,7 +273,7 @@ def test_the_sampler_adds_members_of_the_set_to_a_share_of_the_images():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([(2.0, 60.0), (math.inf, 10.0)]))
 def test_relatives_of_perturbations_stay_in_the_ball(seed, ball):
-    norm = LpNorm(*ball)
+    norm = Ball(*ball)
     generator = torch.Generator().manual_seed(seed)
     rho = norm.normalise(torch.randn(3, 3, 8, 8, generator=generator)) * norm.eps
     middle = torch.full((4, 3, 8, 8), 127.0)

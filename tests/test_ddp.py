@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from tests.conftest import QUICK_TRAIN, composed, run
-from uap_lightning import train as train_entry
-from uap_lightning.check import check
+from tests.tiny import QUICK_TRAIN, composed, run
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import StepBatches
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.jobs import train as train_entry
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.ddp import _arguments_of_this_job
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.ranks import _arguments_of_this_job
 
 
 @given(
@@ -44,7 +44,7 @@ def test_processes_share_the_batch_that_one_would_have(count, size, processes, s
 
 @pytest.mark.parametrize("vary", [False, True])
 def test_processes_draw_the_perturbations_that_one_would_have(vary):
-    norm = LpNorm(float("inf"), 10.0)
+    norm = Ball(float("inf"), 10.0)
     rho = norm.project(20 * torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     images = torch.full((7, 3, 8, 8), 128.0)
     sampler = PerturbationSampler(rho, 0.5, vary, norm, 1)

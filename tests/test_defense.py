@@ -14,17 +14,19 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import uap_lightning
-from tests.conftest import SETTINGS, TINY, composed
-from uap_lightning.config import build, find_conf
-from uap_lightning.defense import Guard
-from uap_lightning.defense_folder import FILES, load_defense, save_defense
+from tests.tiny import SETTINGS, TINY, composed
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of, digest_of_file
+from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.detectors import DctSvm
-from uap_lightning.errors import UapError
+from uap_lightning.guard.defense_folder import FILES, load_defense, save_defense
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.config import build, find_conf
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.tiny import GratingEnergy
-from uap_lightning.panel import class_names, draw_panel
 from uap_lightning.rectifiers import ResidualPRN
-from uap_lightning.storage import digest_of, digest_of_file
+from uap_lightning.training.outcomes import outcomes as outcomes_of
+from uap_lightning.training.panel import draw_panel
 
 RECTIFIERS = sorted(path.stem for path in Path(find_conf(), "rectifier").glob("*.yaml"))
 
@@ -70,7 +72,7 @@ def test_outcomes_are_those_of_each_image_alone(network, images):
     x = images.take(range(5)).float()
     rho = torch.randn(5, 3, 32, 32).sign() * 10
     coin = torch.rand(5)
-    outcomes = guard.outcomes(x, rho, torch.arange(5), torch.arange(5), coin)
+    outcomes = outcomes_of(guard, x, rho, torch.arange(5), torch.arange(5), coin)
     for i in range(5):
         for image, raw, rectified, score in (
             (x[i], outcomes.clean, outcomes.rectified_clean, outcomes.score_clean),

@@ -7,8 +7,8 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm, NoDetector, fit_detector
-from uap_lightning.errors import UapError
 
 
 def differences(count, size, seed):

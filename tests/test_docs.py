@@ -12,13 +12,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from tests.conftest import QUICK_TRAIN, run
+from tests.tiny import QUICK_TRAIN, run
 from uap_lightning import Guard
-from uap_lightning.check import check
-from uap_lightning.config import find_conf, register_schemas
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.config import find_conf, register_schemas
 from uap_lightning.networks.tiny import tiny
-from uap_lightning.results import read_results
+from uap_lightning.results.file import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -72,7 +72,7 @@ def test_the_site_builds_strictly_loads_nothing_and_names_every_option(tmp_path)
     assert "--8" not in attack
     # Docstrings are rendered with their arguments.
     reference = (tmp_path / "site" / "reference.html").read_text()
-    assert "uap_lightning.defense.Guard.load" in reference
+    assert "uap_lightning.guard.guard.Guard.load" in reference
     assert ":class:" not in reference
 
 

@@ -21,18 +21,18 @@ from experiments import (
     runs,
     synthetic_figure,
 )
-from tests.conftest import composed, environment
-from uap_lightning.check import check
-from uap_lightning.craft import craft
-from uap_lightning.evaluate import evaluate
-from uap_lightning.norms import LpNorm
+from tests.tiny import composed, environment
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.evaluate import evaluate
+from uap_lightning.jobs.train import train
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.perturbations.synthetic import synthesise
-from uap_lightning.results import read_results
-from uap_lightning.train import train
+from uap_lightning.results.file import read_results
 
 SCRIPTS = (norm_tables, cross_network_tables, synthetic_figure, dct_compression, examples)
-PAPER = Path(__file__).parent.parent / "experiments" / "paper.yaml"
+PAPER = Path(__file__).parent.parent / "uap_lightning" / "results" / "paper.yaml"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -129,7 +129,7 @@ def check_matches(folder):
         bank = next(Path("banks").glob(f"{network}-linf-*"))
         crafted = [load_perturbation(path)[0] for path in sorted(bank.glob("train-*.safetensors"))]
         chosen = [match for match in matches if match["network"] == network]
-        synthetic = synthesise(torch.stack(crafted), LpNorm(math.inf, 10.0), len(chosen), 0)
+        synthetic = synthesise(torch.stack(crafted), Ball(math.inf, 10.0), len(chosen), 0)
         units = [rho.double().numpy().ravel() for rho in crafted]
         units = [rho / np.linalg.norm(rho) for rho in units]
         for match, rho in zip(chosen, synthetic.double().numpy(), strict=True):

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import composed
-from uap_lightning import export as export_entry
-from uap_lightning.defense import Guard
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import NoDetector
-from uap_lightning.errors import UapError
-from uap_lightning.export import OUTPUTS, describe, export, to_onnx, to_program, to_pt2
+from uap_lightning.guard import graph
+from uap_lightning.guard.graph import OUTPUTS, describe, to_onnx, to_program, to_pt2
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.export import export
 from uap_lightning.networks import TargetNetwork
 
 # A process that has onnxruntime and no PyTorch: it answers batches of several lengths.
@@ -132,7 +133,7 @@ def test_what_cannot_be_exported_is_told(defense, network, guard, monkeypatch):
         to_program(undecided, torch.float32, half=False)
     with pytest.raises(UapError, match=r"Guard\.load"):
         to_program(Guard(network, guard.rectifier, guard.detector), torch.float32, half=False)
-    monkeypatch.setattr(export_entry.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(graph.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UapError, match=r"uap-lightning\[export\]"):
         to_onnx(to_program(guard, torch.float32, half=False), {})
 

@@ -9,19 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.conftest import TensorImages
+from tests.tiny import TensorImages
+from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.data_free import data_free, received_activations
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
 from uap_lightning.attacks.generator import generator, residual_generator
 from uap_lightning.attacks.random_signs import random_signs
-from uap_lightning.attacks.sgd_uap import sgd_uap
 from uap_lightning.attacks.singular_vectors import find_layer, layer_output, singular_vectors
 from uap_lightning.attacks.targeted_uap import targeted_uap
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 
 def convolutional(classes=6):
@@ -53,7 +53,7 @@ FAMILIES = {
     "deepfool_uap_batched": partial(
         deepfool_uap_batched, max_passes=1, goal=1.0, candidates=4, batch_size=4
     ),
-    "sgd_uap": partial(sgd_uap, steps=3, batch_size=2),
+    "cosine_uap": partial(cosine_uap, steps=3, batch_size=2),
     "targeted_uap": partial(targeted_uap, steps=3, batch_size=2),
     "data_free": partial(data_free, steps=3, batch_size=2),
     "singular_vectors": partial(singular_vectors, layer="3", batch_size=3, iterations=2),
@@ -73,7 +73,7 @@ FAMILIES = {
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_family_stays_in_its_ball_and_repeats_under_its_seed(family, p, eps, size, seed):
-    network, images, norm = convolutional(), photographs(size), LpNorm(p, eps)
+    network, images, norm = convolutional(), photographs(size), Ball(p, eps)
     labels = clean_predictions(network, images)
     crafted = FAMILIES[family](network, images, labels, norm, seed)
     assert crafted.rho.shape == (3, size, size)
@@ -101,12 +101,12 @@ def test_the_projection_is_that_of_double_precision(p, eps, size, scale, seed):
         exact = exact * min(1.0, eps / length) if length else exact
     else:
         exact = torch.minimum(torch.maximum(exact, torch.tensor(-eps)), torch.tensor(eps))
-    projected = LpNorm(p, eps).project(vector)
+    projected = Ball(p, eps).project(vector)
     torch.testing.assert_close(projected.double(), exact, rtol=1e-5, atol=1e-7)
 
 
 def test_random_signs_are_signs_and_differ_by_seed(network, images, labels):
-    for norm in (LpNorm(math.inf, 10.0), LpNorm(2.0, 280.0)):
+    for norm in (Ball(math.inf, 10.0), Ball(2.0, 280.0)):
         rho = random_signs(network, images, labels, norm, 0).rho
         assert float(norm.size(rho)) == pytest.approx(norm.eps, rel=1e-5)
         assert len(rho.abs().unique()) == 1
@@ -126,7 +126,7 @@ def test_a_targeted_perturbation_makes_the_network_say_its_class(network, images
 
 
 def test_a_generated_perturbation_fools_more_with_training(network, images, labels):
-    for norm in (LpNorm(math.inf, 10.0), LpNorm(2.0, 280.0)):
+    for norm in (Ball(math.inf, 10.0), Ball(2.0, 280.0)):
         untrained, trained = (
             fooling_ratio(
                 network,
@@ -166,7 +166,7 @@ def test_received_activations_are_what_the_layers_are_given():
 @pytest.mark.parametrize("prior", ["none", "range"])
 def test_a_data_free_perturbation_excites_the_layers(prior):
     network, images = convolutional(), photographs(12)
-    norm = LpNorm(math.inf, 10.0)
+    norm = Ball(math.inf, 10.0)
     unused = torch.zeros(8)
     crafted = data_free(network, images, unused, norm, 0, steps=30, batch_size=2, prior=prior)
     noise = random_signs(network, images, unused, norm, 0).rho
@@ -197,11 +197,11 @@ def test_the_singular_vector_of_a_linear_layer_is_the_one_of_linear_algebra():
     images = photographs(4)
     labels = clean_predictions(network, images)
     chosen = {"layer": "1", "batch_size": 2, "iterations": 60}
-    crafted = singular_vectors(network, images, labels, LpNorm(2.0, 1.0), 0, q=2.0, **chosen)
+    crafted = singular_vectors(network, images, labels, Ball(2.0, 1.0), 0, q=2.0, **chosen)
     _, _, right = torch.linalg.svd(model[1].weight.double())
     assert abs(float(crafted.rho.flatten().double() @ right[0])) == pytest.approx(1, abs=1e-3)
     # the power method climbs: no random point of the l_inf sphere changes the layer more
-    jagged = singular_vectors(network, images, labels, LpNorm(math.inf, 1.0), 0, **chosen)
+    jagged = singular_vectors(network, images, labels, Ball(math.inf, 1.0), 0, **chosen)
     reached = float((model[1].weight @ jagged.rho.flatten()).norm(p=10))
     signs = torch.randn(2000, 48, generator=torch.Generator().manual_seed(1)).sign()
     assert reached > float((signs @ model[1].weight.T).norm(p=10, dim=1).max()) * 0.95
@@ -218,7 +218,7 @@ def test_a_singular_vector_is_spread_over_the_image():
         """The share of rho's energy that its strongest pixel holds."""
         return float(rho.square().sum(0).max() / rho.square().sum())
 
-    l2, linf = LpNorm(2.0, 280.0), LpNorm(math.inf, 10.0)
+    l2, linf = Ball(2.0, 280.0), Ball(math.inf, 10.0)
     assert peak(crafted(l2)) < 0.5 * peak(crafted(l2, q=10.0))
     # In the l_inf ball every pixel is at the bound, and q is the paper's.
     assert torch.equal(crafted(linf), crafted(linf, q=10.0))
@@ -230,7 +230,7 @@ def test_the_sign_of_a_singular_vector_is_the_one_that_fools_more():
     labels = clean_predictions(network, images)
     differences = []
     for seed in range(6):
-        norm = LpNorm(math.inf, 120.0)
+        norm = Ball(math.inf, 120.0)
         rho = singular_vectors(network, images, labels, norm, seed, layer="3", batch_size=4).rho
         kept, other = (fooling_ratio(network, images, labels, sign * rho) for sign in (1, -1))
         differences.append(kept - other)

@@ -9,13 +9,13 @@ import scipy.io
 import torch
 from PIL import Image
 
-from tests.conftest import composed
-from uap_lightning.config import build
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
 from uap_lightning.data import imagenet
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.imagenet import imagenet_sample, imagenet_validation, list_validation
-from uap_lightning.data.wordnet import imagenet_wnids
-from uap_lightning.errors import UapError
+from uap_lightning.data.imagenet_classes import imagenet_wnids
+from uap_lightning.jobs.config import build
 
 COUNT = 12
 # The devkit's order of classes is not the sorted one: here class 7 i + 3 comes i-th.

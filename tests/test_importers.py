@@ -13,19 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of, read_json, write_tensors
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
 from uap_lightning.perturbations import __main__ as entry
 from uap_lightning.perturbations import load_perturbation
-from uap_lightning.perturbations.bank import open_bank
-from uap_lightning.perturbations.collect import perturbations_of, table_of
-from uap_lightning.perturbations.importers import ORDERS, ORIENTATIONS, SOURCES, Layout
-from uap_lightning.perturbations.importers import read_published as read
+from uap_lightning.perturbations.ball import Ball
+from uap_lightning.perturbations.bank import open_bank, perturbations_of
+from uap_lightning.perturbations.listing import table_of
+from uap_lightning.perturbations.published import ORDERS, ORIENTATIONS, SOURCES, ArrayLayout
+from uap_lightning.perturbations.published import read_published as read
 from uap_lightning.perturbations.synthetic import extend, nearest
-from uap_lightning.storage import digest_of, read_json, write_tensors
 
-LINF = LpNorm(math.inf, 10.0)
+LINF = Ball(math.inf, 10.0)
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "perturbations"
 
 
@@ -54,7 +54,7 @@ def stored(rho, layout):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_every_layout_is_read(tmp_path, orientation, order, scale):
-    layout = Layout(orientation, order, scale)
+    layout = ArrayLayout(orientation, order, scale)
     np.save(tmp_path / "v.npy", stored(truth(), layout)[None])
     found = read(tmp_path / "v.npy", layout, LINF)
     assert found.dtype == torch.float32
@@ -69,7 +69,7 @@ def test_the_part_that_is_used_is_cut_out(tmp_path_factory, offset, size, seed):
     rho += np.random.default_rng(seed).uniform(-1, 1, rho.shape)
     path = tmp_path_factory.mktemp("cut") / "v.npy"
     np.save(path, rho)
-    found = read(path, Layout("chw", "rgb", offset=offset, size=size), LINF)
+    found = read(path, ArrayLayout("chw", "rgb", offset=offset, size=size), LINF)
     rows = slice(offset, offset + size)
     np.testing.assert_allclose(found.numpy(), rho[:, rows, rows].astype(np.float32))
 
@@ -104,7 +104,7 @@ def write_safetensors(path, array):
     ],
 )
 def test_every_kind_of_file_is_read(tmp_path, name, write, key):
-    layout = Layout("hwc", "bgr", key=key)
+    layout = ArrayLayout("hwc", "bgr", key=key)
     write(tmp_path / name, stored(truth(), layout))
     np.testing.assert_allclose(read(tmp_path / name, layout, LINF).numpy(), truth(), atol=1e-5)
 
@@ -116,7 +116,7 @@ def test_a_bare_tensor_of_the_old_torch_format_is_read(tmp_path):
     np.testing.assert_allclose(found.numpy(), truth(), atol=1e-5)
 
 
-HWC = Layout("hwc", "rgb")
+HWC = ArrayLayout("hwc", "rgb")
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ HWC = Layout("hwc", "rgb")
         (np.zeros((6, 3)), HWC, LINF, r"shape \(6, 3\)"),
         (np.zeros((2, 6, 6, 3)), HWC, LINF, r"shape \(2, 6, 6, 3\)"),
         (np.full((6, 5, 3), 10.0), HWC, LINF, "6 x 5 pixels: expected a square one"),
-        (np.full((6, 6, 3), 10.0), Layout("hwc", "rgb", offset=2, size=5), LINF, "at least 7"),
+        (np.full((6, 6, 3), 10.0), ArrayLayout("hwc", "rgb", offset=2, size=5), LINF, "at least 7"),
         (np.full((6, 6, 3), 0.039), HWC, LINF, r"l_inf norm 0\.039 .* state the scale"),
         (np.full((6, 6, 3), 11.0), HWC, LINF, r"l_inf norm 11 .* expected up to 10"),
-        (np.full((6, 6, 3), 10.0), HWC, LpNorm(2.0, 60.0), r"l_2 norm 103\.9.* up to 60"),
+        (np.full((6, 6, 3), 10.0), HWC, Ball(2.0, 60.0), r"l_2 norm 103\.9.* up to 60"),
         (np.full((6, 6, 3), np.nan), HWC, LINF, "norm nan"),
         (np.full((6, 6, 3), 10), HWC, LINF, "int64: expected floating-point"),
         (np.zeros((0, 0, 3)), HWC, LINF, "0 x 0 pixels"),
@@ -158,13 +158,13 @@ def test_names_may_hold_dots_and_groups(tmp_path):
         ("v.pth", "model.v", 0.5),
         ("v.h5", "g.v", 1),
     ):
-        found = read(tmp_path / name, Layout("chw", "rgb", key=key), LINF)
+        found = read(tmp_path / name, ArrayLayout("chw", "rgb", key=key), LINF)
         np.testing.assert_allclose(found.numpy(), share * array, atol=1e-5)
 
 
 def test_rounding_beyond_the_ball_is_brought_back(tmp_path):
     np.save(tmp_path / "v.npy", np.full((3, 4, 4), 10.0011))
-    assert float(read(tmp_path / "v.npy", Layout("chw", "rgb"), LINF).max()) == 10
+    assert float(read(tmp_path / "v.npy", ArrayLayout("chw", "rgb"), LINF).max()) == 10
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
@@ -178,16 +178,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
             read(tmp_path / name, HWC, LINF)
     for key in (None, "v", "r.x"):
         with pytest.raises(UapError, match="state the key"):
-            read(tmp_path / "two.mat", Layout("chw", "rgb", key=key), LINF)
+            read(tmp_path / "two.mat", ArrayLayout("chw", "rgb", key=key), LINF)
 
 
 def test_layouts_out_of_range_are_refused():
     for bad in (("hcw", "rgb"), ("hwc", "grb")):
         with pytest.raises(UapError, match="the layout is"):
-            Layout(*bad)
+            ArrayLayout(*bad)
     for setting in ({"scale": 0.0}, {"offset": -1}, {"size": 0}):
         with pytest.raises(UapError, match="the layout has"):
-            Layout("hwc", "rgb", **setting)
+            ArrayLayout("hwc", "rgb", **setting)
 
 
 def call(*arguments):
@@ -312,7 +312,7 @@ def published():
 def test_the_published_files_are_read_and_are_different():
     found = {}
     for path, source in published():
-        norm = LpNorm(2.0, 2000.0) if path.parent.name == "L_2" else LINF
+        norm = Ball(2.0, 2000.0) if path.parent.name == "L_2" else LINF
         rho = read(path, SOURCES[source], norm)
         assert rho.shape == (3, 224, 224)
         assert float(norm.size(rho)) == pytest.approx(norm.eps, rel=1e-4)

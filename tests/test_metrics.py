@@ -7,10 +7,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from uap_lightning.defense_metrics import DefenseMetrics
-from uap_lightning.errors import UapError
-from uap_lightning.metrics import WITH_INTERVAL, Outcomes, summarise
-from uap_lightning.protocols import Protocol, draw_test
+from uap_lightning.core.errors import UapError
+from uap_lightning.perturbations.sampling import draw_pairs
+from uap_lightning.results.metrics import WITH_INTERVAL, Outcomes, summarise
+from uap_lightning.results.protocols import Protocol
+from uap_lightning.training.outcomes import DefenseMetrics
 
 A, B = Protocol(False, 0.5), Protocol(True, 0.5)
 
@@ -147,7 +148,7 @@ def test_batches_add_up():
 
 def test_the_draw_depends_on_the_seed_only():
     rho = torch.randn(3, 3, 4, 4)
-    first, again, other = (draw_test(rho, 500, seed) for seed in (0, 0, 1))
+    first, again, other = (draw_pairs(rho, 500, seed) for seed in (0, 0, 1))
     assert torch.equal(first.coin, again.coin)
     assert torch.equal(first.perturbation, again.perturbation)
     assert not torch.equal(first.coin, other.coin)

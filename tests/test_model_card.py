@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from uap_lightning.defense_folder import FILES, load_defense
-from uap_lightning.errors import UapError
-from uap_lightning.hub import main, pull, push
-from uap_lightning.model_card import CARD, card, write_card
-from uap_lightning.storage import digest_of, write_json
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of, write_json
+from uap_lightning.guard.defense_folder import CARD, FILES, RECORD, load_defense
+from uap_lightning.guard.hub import pull, push
+from uap_lightning.hub import main
+from uap_lightning.results.card import card
 
 ROW = {
     "train_network": "tiny",
@@ -31,7 +32,7 @@ RESULT = {
     "schema": 1,
     "status": "ok",
     "rows": [ROW],
-    "config": {"attack": {"name": "sgd_uap"}, "bank": {"train": 4, "test": 2, "extended": 24}},
+    "config": {"attack": {"name": "cosine_uap"}, "bank": {"train": 4, "test": 2, "extended": 24}},
     "versions": {"torch": "2.15.0"},
 }
 
@@ -46,15 +47,18 @@ def folder(defense):
     return defense
 
 
+def described(folder):
+    return card(json.loads((folder / RECORD).read_text())["condition"], RESULT)
+
+
 def test_the_card_has_the_numbers_with_their_floor_and_intervals(folder):
-    write_card(folder, RESULT)
-    text = (folder / CARD).read_text()
+    text = described(folder)
     for said in (
         "| Defense rate | 86.7 % [72.4, 96.5] |",
         "| Undefended rate (floor) | 65.3 % [52.9, 77.5] |",
         "| Test photographs | 41 |",
         "| Target network | tiny, 8 classes |",
-        "4 crafted by sgd_uap and extended to 24",
+        "4 crafted by cosine_uap and extended to 24",
         "own predictions on the clean images",
         "N x 3 x 32 x 32",
         "adaptive attack",
@@ -99,7 +103,7 @@ class Hub:
 def test_a_folder_comes_back_from_the_hub_as_it_went(folder, tmp_path):
     pytest.importorskip("huggingface_hub")
     hub = Hub(tmp_path / "hub")
-    write_card(folder, RESULT)
+    (folder / CARD).write_text(described(folder))
     (folder / "notes.txt").write_text("not to be sent")
     push(folder, "user/name", private=True, api=hub)
     sent = tmp_path / "hub" / "user" / "name"

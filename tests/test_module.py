@@ -10,19 +10,18 @@ from hydra.utils import instantiate
 from pytorch_lightning import Trainer
 from torch.optim.lr_scheduler import StepLR
 
-from tests.conftest import QUICK_TRAIN, composed
-from uap_lightning.craft import find_bank, load_data_and_network
+from tests.tiny import QUICK_TRAIN, composed
+from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
-from uap_lightning.errors import UapError
-from uap_lightning.module import RectifierModule, read_condition
-from uap_lightning.rectifiers import ResidualPRN
-from uap_lightning.train import (
+from uap_lightning.jobs.stages import build_trainer, find_bank, load_data_and_network
+from uap_lightning.jobs.train import (
     build_module,
-    build_trainer,
     count_steps,
     fit,
     training_condition,
 )
+from uap_lightning.rectifiers import ResidualPRN
+from uap_lightning.training.module import RectifierModule, read_condition
 
 
 def module_of(network, rectifier=None, cross_entropy=1.0, reconstruction=0.0, scheduler=None):

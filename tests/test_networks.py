@@ -11,18 +11,18 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from tests.conftest import composed
-from uap_lightning.check import check
-from uap_lightning.config import build
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of_file, write_tensors
 from uap_lightning.data.folder import imagenet_wnids
 from uap_lightning.data.packaged import packaged_photographs
-from uap_lightning.errors import UapError
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.config import build
 from uap_lightning.networks import TargetNetwork, check_images
 from uap_lightning.networks import efficientnet_lite as lite
 from uap_lightning.networks.timm_classifier import timm_classifier
 from uap_lightning.networks.torchvision_classifier import torchvision_classifier
 from uap_lightning.networks.weights import digest_of_weights, load_into, read_weights
-from uap_lightning.storage import digest_of_file, write_tensors
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -82,7 +82,7 @@ def test_a_size_that_the_network_does_not_take_is_told():
     model = nn.Sequential(nn.Flatten(), nn.Linear(7, 2))
     network = TargetNetwork(model, "linear", [0.0] * 3, [1.0] * 3)
     with pytest.raises(UapError, match=r"data\.crop is 8, which the network linear does not take"):
-        network.check_size(8)
+        network.classes(8)
 
 
 def test_a_wrong_checksum_is_told(monkeypatch):
@@ -129,10 +129,10 @@ def test_weights_without_auxiliary_heads_and_with_classes_of_ones_own(tmp_path):
     )
     path = tmp_path / "own.pth"
     torch.save(model.state_dict(), path)
-    assert torchvision_classifier("googlenet", str(path), classes=7).check_size(64) == 7
+    assert torchvision_classifier("googlenet", str(path), classes=7).classes(64) == 7
     model = timm.create_model("resnet10t", pretrained=False, num_classes=5)
     torch.save(model.state_dict(), path)
-    assert timm_classifier("resnet10t", str(path), classes=5).check_size(64) == 5
+    assert timm_classifier("resnet10t", str(path), classes=5).classes(64) == 5
     with pytest.raises(UapError, match="does not hold weights of resnet10t"):
         timm_classifier("resnet10t", str(path))
 
@@ -291,7 +291,7 @@ def test_images_of_the_contract_pass():
 def test_a_network_that_is_no_classifier_is_told():
     network = TargetNetwork(nn.Identity(), "identity", [0.0] * 3, [1.0] * 3)
     with pytest.raises(UapError, match="expected N x K logits"):
-        network.check_size(8)
+        network.classes(8)
 
 
 def test_the_digest_follows_the_input_contract():

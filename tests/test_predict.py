@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import composed
+from tests.tiny import composed
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.cache import read_pixels, to_rgb
 from uap_lightning.data.photographs import Photograph
-from uap_lightning.defense import Guard
-from uap_lightning.errors import UapError
-from uap_lightning.predict import COLUMNS, decoded, files_below, predict, reader, rows
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.classify import COLUMNS, decoded, files_below, reader, rows
+from uap_lightning.jobs.predict import predict
 
 
 def settings(defense, *overrides):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from tests.conftest import composed
+from tests.tiny import composed
 from uap_lightning.rectifiers import PRN, ResidualPRN
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from tests.conftest import QUICK_TRAIN, composed
-from uap_lightning import train as train_entry
+from tests.tiny import QUICK_TRAIN, composed
+from uap_lightning.jobs import train as train_entry
 
 ROOT = Path(__file__).resolve().parent.parent
 

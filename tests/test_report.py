@@ -12,15 +12,16 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uap_lightning.config import find_conf, register_schemas
-from uap_lightning.errors import UapError
-from uap_lightning.report import report, show
-from uap_lightning.reports.charts import bar_charts, unseen_matrices
-from uap_lightning.reports.paper import read_paper
-from uap_lightning.reports.rows import collect, find_results
-from uap_lightning.reports.tables import LINES, METRICS, cross_tables, norm_tables
-from uap_lightning.reports.text import as_csv, latex, markdown, tex
-from uap_lightning.results import read_results
+from uap_lightning.core.errors import UapError
+from uap_lightning.jobs.config import find_conf, register_schemas
+from uap_lightning.jobs.report import report
+from uap_lightning.results.charts import bar_charts, unseen_matrices
+from uap_lightning.results.file import read_results
+from uap_lightning.results.paper import read_paper
+from uap_lightning.results.rows import find_results, gather_rows
+from uap_lightning.results.screen import show
+from uap_lightning.results.tables import LINES, METRICS, cross_tables, norm_tables
+from uap_lightning.results.text import as_csv, latex, markdown, tex
 
 EPS = {"linf": 10.0, "l2": 2000.0}
 
@@ -48,7 +49,7 @@ def a_row(train="tiny", train_norm="linf", test=None, test_norm=None, protocol="
     }
 
 
-def result(status="ok", rows=None, rectifier="prn", attack="sgd_uap", data="imagenet"):
+def result(status="ok", rows=None, rectifier="prn", attack="cosine_uap", data="imagenet"):
     rows = [a_row()] if rows is None else rows
     norm = rows[0]["test_norm"]
     return {
@@ -82,7 +83,7 @@ def found(*contents, published=()):
     for number, content in enumerate(contents):
         write(f"runs/run-{number}", content)
     results = find_results(Path("runs"))
-    return results, collect(results, list(published))
+    return results, gather_rows(results, list(published))
 
 
 def whole_network(train="googlenet"):
@@ -130,7 +131,7 @@ def test_defences_stand_in_tables_of_their_own_and_repeated_runs_are_named():
     assert len(jpeg.columns()) == 1
     assert prn.header[-2:] == [[("Prot-A", 2)], [("run-0", 1), ("run-2", 1)]]
     _, rows = found(result(), result(attack="fast_feature_fool"), result("failed"))
-    assert norm_tables(rows)[0].header[-1] == [("fast_feature_fool", 1), ("sgd_uap", 1)]
+    assert norm_tables(rows)[0].header[-1] == [("cosine_uap", 1), ("fast_feature_fool", 1)]
 
 
 def test_a_table_says_where_the_labels_are_predictions():
@@ -221,16 +222,16 @@ def test_published_numbers_are_read_or_refused():
 def test_the_matrix_of_unseen_perturbations_is_there_where_they_are_of_several_kinds():
     known, unseen = result(), result(attack="fast_feature_fool")
     unseen["rows"][0] |= {"defense_rate": 61.5}
-    others = [result(rectifier="jpeg", attack=attack) for attack in ("gd_uap", "sgd_uap")]
+    others = [result(rectifier="jpeg", attack=attack) for attack in ("gd_uap", "cosine_uap")]
     _, rows = found(known, unseen, *others, result(rectifier="median"))
     (matrix,) = unseen_matrices(rows)
-    attacks = ("fast_feature_fool", "gd_uap", "sgd_uap")
+    attacks = ("cosine_uap", "fast_feature_fool", "gd_uap")
     assert matrix.columns == [f"tiny ℓ∞ ξ=10 {attack}" for attack in attacks]
     rates = {name: [row and row["defense_rate"] for row in line] for name, line in matrix.lines}
     rate = a_row()["defense_rate"]
     assert rates == {
-        "tiny ℓ∞, jpeg + dct_svm on data=imagenet, seed 0": [None, rate, rate],
-        "tiny ℓ∞, prn + dct_svm on data=imagenet, seed 0": [61.5, None, rate],
+        "tiny ℓ∞, jpeg + dct_svm on data=imagenet, seed 0": [rate, None, rate],
+        "tiny ℓ∞, prn + dct_svm on data=imagenet, seed 0": [rate, 61.5, None],
     }
     # a defence that met one kind alone has no place in it
     assert unseen_matrices([rows[0], rows[4]]) == []
@@ -365,7 +366,7 @@ def test_the_command_writes_every_form_or_the_one_asked_for():
         ({"rows": [{}]}, "row 0 whose train_network is not"),
         ({"rows": [a_row(protocol=None)]}, "row 0 whose protocol is not"),
         ({"rows": [a_row(), a_row(prn_gain="high")]}, "row 1 whose prn_gain is not"),
-        ({"rows": [a_row(attack=["sgd_uap"])]}, "row 0 whose attack is not"),
+        ({"rows": [a_row(attack=["cosine_uap"])]}, "row 0 whose attack is not"),
         ({"rows": [a_row(ci95={"prn_gain": [1.0]})]}, "row 0 whose ci95 is not"),
         ({"config": None}, "has a config that is None"),
         ({"seconds": {"train": "long"}}, "expected a number a stage"),

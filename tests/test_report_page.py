@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.test_report import a_row, found, result, whole_network, write
-from uap_lightning.reports.page import render
-from uap_lightning.reports.rows import collect, find_results
+from uap_lightning.results.page import render
+from uap_lightning.results.rows import find_results, gather_rows
 
 CHROMIUM = shutil.which("chromium")
 VOID = {"meta", "link", "br", "img", "rect", "line"}
@@ -59,7 +59,7 @@ def html():
         write(f"runs/run-{number}", content)
     Image.new("RGB", (64, 48), (200, 30, 30)).save("runs/run-0/panel.png")
     results = find_results(Path("runs"))
-    return render(results, collect(results, []))
+    return render(results, gather_rows(results, []))
 
 
 def test_the_page_parses_and_holds_every_number(html):

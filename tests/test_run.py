@@ -10,18 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import QUICK_TRAIN, TINY, composed
+from tests.tiny import QUICK_TRAIN, TINY, composed
 from uap_lightning import craft as craft_entry
 from uap_lightning import evaluate as evaluate_entry
 from uap_lightning import report as report_entry
 from uap_lightning import train as train_entry
-from uap_lightning.defense_folder import load_defense
-from uap_lightning.device import pick_device, pick_precision
-from uap_lightning.errors import UapError
-from uap_lightning.launch import launch
-from uap_lightning.results import git_commit, library_versions, read_results
-from uap_lightning.run import running
-from uap_lightning.storage import locked
+from uap_lightning.core.device import pick_device, pick_precision
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import locked
+from uap_lightning.core.version import git_commit, library_versions
+from uap_lightning.guard.defense_folder import load_defense
+from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.evaluate import evaluate
+from uap_lightning.jobs.launch import launch
+from uap_lightning.jobs.run import running
+from uap_lightning.jobs.stages import check_labels, load_data_and_network
+from uap_lightning.jobs.train import find_checkpoint, train
+from uap_lightning.results.file import read_results
 
 
 def results():
@@ -29,7 +34,7 @@ def results():
 
 
 def test_the_whole_way_writes_what_the_contract_says(caplog):
-    rate = train_entry.train(composed("train", *QUICK_TRAIN))
+    rate = train(composed("train", *QUICK_TRAIN))
     content = read_results(Path("outputs/run/results.json"))
     assert content["status"] == "ok"
     assert content["reason"] is None
@@ -73,16 +78,16 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
 
     # the same command again changes nothing
     before = Path("outputs/run/results.json").read_bytes()
-    assert train_entry.train(composed("train", *QUICK_TRAIN)) == rate
+    assert train(composed("train", *QUICK_TRAIN)) == rate
     assert Path("outputs/run/results.json").read_bytes() == before
 
     # and from nothing it gives the same numbers
-    train_entry.train(composed("train", *QUICK_TRAIN, "overwrite=true"))
+    train(composed("train", *QUICK_TRAIN, "overwrite=true"))
     assert results()["rows"] == content["rows"]
 
     # other settings do not overwrite a finished run
     with pytest.raises(UapError, match=r"norm\.eps was 10\.0 and is 8\.0"):
-        train_entry.train(composed("train", *QUICK_TRAIN, "norm.eps=8"))
+        train(composed("train", *QUICK_TRAIN, "norm.eps=8"))
     assert results()["rows"] == content["rows"]
 
     # the defence folder gives the numbers of training again, and other conditions theirs
@@ -92,7 +97,7 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
         "defense=outputs/run/defense",
         output=Path("outputs/same"),
     )
-    evaluate_entry.evaluate(same)
+    evaluate(same)
     again = json.loads(Path("outputs/same/results.json").read_text())
     assert again["rows"] == content["rows"]
     assert again["digests"] == content["digests"]
@@ -100,28 +105,26 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
     # shown again while the defence is the same, and not once it has been replaced
     record = Path("outputs/run/defense/defense.json")
     with caplog.at_level("INFO"):
-        assert evaluate_entry.evaluate(same) == rate
+        assert evaluate(same) == rate
     assert "same is finished already" in caplog.text
     record.write_text(record.read_text() + "\n")
     with pytest.raises(UapError, match=r"result of another defence .* overwrite=true"):
-        evaluate_entry.evaluate(same)
+        evaluate(same)
     same.overwrite = True
-    evaluate_entry.evaluate(same)
+    evaluate(same)
     replaced = json.loads(Path("outputs/same/results.json").read_text())
     assert replaced["digests"]["defense"] != again["digests"]["defense"]
 
     # refused settings leave it alone too, overwrite or not
     for overwrite in ("false", "true"):
         with pytest.raises(UapError, match=r"norm\.eps is 0"):
-            train_entry.train(
-                composed("train", *QUICK_TRAIN, "norm.eps=0", f"overwrite={overwrite}")
-            )
+            train(composed("train", *QUICK_TRAIN, "norm.eps=0", f"overwrite={overwrite}"))
         assert results()["rows"] == content["rows"]
 
     with pytest.raises(
         UapError, match=r"was trained on \d+ of the 32 test photographs \(such as .*set seed=0"
     ):
-        evaluate_entry.evaluate(
+        evaluate(
             composed(
                 "evaluate",
                 *TINY,
@@ -133,7 +136,7 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
         )
 
     with pytest.raises(UapError, match=r"trained on images of side 32 and data\.crop is 24"):
-        evaluate_entry.evaluate(
+        evaluate(
             composed(
                 "evaluate",
                 "network=tiny",
@@ -148,7 +151,7 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
 
 def test_l2_walks_the_whole_way_too():
     settings = ("norm=l2", "norm.eps=3000", "protocol=[a]", "detector=none", "rectifier.steps=4")
-    train_entry.train(composed("train", *QUICK_TRAIN, *settings, "detector.max_images=2"))
+    train(composed("train", *QUICK_TRAIN, *settings, "detector.max_images=2"))
     row = results()["rows"][0]
     assert row["test_norm"] == "l2"
     # without a detector every image is rectified
@@ -161,11 +164,11 @@ def test_l2_walks_the_whole_way_too():
 
 def test_crafting_alone_fills_the_bank_that_training_uses():
     settings = [o for o in QUICK_TRAIN if not o.startswith(("rectifier", "detector", "callbacks"))]
-    craft_entry.craft(composed("craft", *settings, output=Path("outputs/craft")))
+    craft(composed("craft", *settings, output=Path("outputs/craft")))
     files = {p: p.stat().st_mtime_ns for p in Path("banks").rglob("*.safetensors")}
     assert len(files) == 3
-    craft_entry.craft(composed("craft", *settings, output=Path("outputs/craft")))
-    train_entry.train(composed("train", *QUICK_TRAIN, "rectifier.steps=2"))
+    craft(composed("craft", *settings, output=Path("outputs/craft")))
+    train(composed("train", *QUICK_TRAIN, "rectifier.steps=2"))
     assert files == {p: p.stat().st_mtime_ns for p in Path("banks").rglob("*.safetensors")}
 
 
@@ -233,10 +236,10 @@ def test_one_process_a_folder():
 
 
 def test_labels_of_another_network_are_refused():
-    data, network = craft_entry.load_data_and_network(composed("craft", *TINY))
-    craft_entry.check_labels(data, network, 8)
+    data, network = load_data_and_network(composed("craft", *TINY))
+    check_labels(data, network, 8)
     with pytest.raises(UapError, match="have class 7 and the network tiny has 3 classes"):
-        craft_entry.check_labels(data, network, 3)
+        check_labels(data, network, 3)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_a_checkpoint_of_another_condition_is_refused(condition, said):
     content = {"hyper_parameters": {"train_network": "tiny", **condition}} if condition else {}
     torch.save(content, "x.ckpt")
     with running(cfg) as run, pytest.raises(UapError, match=said):
-        train_entry.find_checkpoint(cfg, run, {"train_network": "tiny", "seed": 0})
+        find_checkpoint(cfg, run, {"train_network": "tiny", "seed": 0})
 
 
 def said_by(entry, monkeypatch, capsys, *overrides):

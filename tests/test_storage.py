@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from uap_lightning.errors import UapError
-from uap_lightning.storage import (
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import (
     digest_of_file,
     locked,
     make_folder,

@@ -11,10 +11,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 
-from tests.conftest import QUICK_TRAIN, composed
+from tests.tiny import QUICK_TRAIN, composed
 from uap_lightning import craft as craft_entry
 from uap_lightning import train as train_entry
-from uap_lightning.config import find_conf, register_schemas
+from uap_lightning.jobs import craft as craft_job
+from uap_lightning.jobs.config import find_conf, register_schemas
+from uap_lightning.jobs.train import train
 
 GRID = [word for word in QUICK_TRAIN if not word.startswith(("name", "callbacks"))]
 CRAFT = ["network=tiny", "data=generated", "bank.train=1", "bank.test=1", "bank.extended=1"]
@@ -75,7 +77,7 @@ def test_a_cell_of_a_sweep_has_the_numbers_it_has_alone(monkeypatch, capsys):
         "paths.bank_dir=b",
         output=Path("outputs/alone"),
     )
-    train_entry.train(alone)
+    train(alone)
     assert result("eps12.0")["rows"] == result("alone")["rows"]
 
 
@@ -83,7 +85,7 @@ def test_a_crash_is_logged_in_its_own_folder_and_listed(monkeypatch, capsys):
     def crash(*_):
         raise ZeroDivisionError("nothing to divide by")
 
-    monkeypatch.setattr(craft_entry, "find_bank", crash)
+    monkeypatch.setattr(craft_job, "find_bank", crash)
     code, _, said = sweep(craft_entry, monkeypatch, capsys, *CRAFT, "seed=0,1", "name=s${seed}")
     assert code == 1
     for name in ("s0", "s1"):
@@ -96,7 +98,7 @@ def test_a_single_job_raises_its_error(monkeypatch):
     def crash(*_):
         raise ZeroDivisionError("nothing to divide by")
 
-    monkeypatch.setattr(craft_entry, "find_bank", crash)
+    monkeypatch.setattr(craft_job, "find_bank", crash)
     monkeypatch.setattr(sys, "argv", ["uap", *CRAFT])
     with pytest.raises(ZeroDivisionError, match="nothing to divide by"):
         craft_entry.main()

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.core.errors import UapError
 from uap_lightning.perturbations import synthetic
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.synthetic import extend, synthesise
 
 
@@ -28,7 +28,7 @@ def crafted(norm, count, size, seed):
     st.integers(0, 10_000),
 )
 def test_synthetic_perturbations_keep_c1_c2_c3(ball, count, size, seed):
-    norm = LpNorm(*ball)
+    norm = Ball(*ball)
     rho = crafted(norm, count, size, seed)
     made = synthesise(rho, norm, 4, seed)
     assert made.shape == (4, 3, size, size)
@@ -47,7 +47,7 @@ def test_synthetic_perturbations_keep_c1_c2_c3(ball, count, size, seed):
 
 
 def test_the_set_is_crafted_ones_first_and_depends_on_the_seed():
-    norm = LpNorm(math.inf, 10.0)
+    norm = Ball(math.inf, 10.0)
     rho = crafted(norm, 4, 8, 0)
     extended = extend(rho, norm, 9, 1)
     assert torch.equal(extended[:4], rho)
@@ -60,13 +60,13 @@ def test_the_set_is_crafted_ones_first_and_depends_on_the_seed():
 
 
 def test_one_crafted_perturbation_is_enough():
-    norm = LpNorm(math.inf, 10.0)
+    norm = Ball(math.inf, 10.0)
     rho = crafted(norm, 1, 8, 3)
     assert len(extend(rho, norm, 4, 0)) == 4
 
 
 def test_a_walk_that_does_not_end_says_so(monkeypatch):
-    norm = LpNorm(math.inf, 10.0)
+    norm = Ball(math.inf, 10.0)
     rho = crafted(norm, 1, 4, 0)
     monkeypatch.setattr(synthetic, "MAX_STEPS", 2)
     with pytest.raises(UapError, match="did not reach its bound in 2 steps"):
@@ -74,7 +74,7 @@ def test_a_walk_that_does_not_end_says_so(monkeypatch):
 
 
 def test_walks_that_are_never_accepted_say_so(monkeypatch):
-    norm = LpNorm(math.inf, 10.0)
+    norm = Ball(math.inf, 10.0)
     # one perturbation fills every pixel and three fill one: few walks reach the mean l2 norm
     rho = torch.zeros(4, 3, 4, 4)
     rho[0] = 10

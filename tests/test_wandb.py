@@ -11,13 +11,17 @@ import pytest
 import torch
 import wandb
 
-from tests.conftest import QUICK_TRAIN, composed
 from tests.test_sweeps import CRAFT, GRID, sweep
+from tests.tiny import QUICK_TRAIN, composed
 from uap_lightning import craft as craft_entry
 from uap_lightning import train as train_entry
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
+from uap_lightning.jobs import craft as craft_job
+from uap_lightning.jobs import train as train_job
+from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.train import train
+from uap_lightning.jobs.workspace import workspace
 from uap_lightning.workspace import main as make_workspace
-from uap_lightning.workspace import workspace
 
 OFFLINE = ("logger=[csv,wandb]", "logger.wandb.offline=true")
 
@@ -130,9 +134,9 @@ def test_a_failed_job_ends_its_run_with_an_exit_code(monkeypatch, capsys):
     def crash(*_):
         raise ZeroDivisionError("nothing to divide by")
 
-    crafted = craft_entry.find_bank
+    crafted = craft_job.find_bank
     banks = iter([crash, crafted])
-    monkeypatch.setattr(craft_entry, "find_bank", lambda *given: next(banks)(*given))
+    monkeypatch.setattr(craft_job, "find_bank", lambda *given: next(banks)(*given))
     grid = [*CRAFT, "logger=[wandb]", "logger.wandb.offline=true", "seed=0,1", "name=s${seed}"]
     code, _, _ = sweep(craft_entry, monkeypatch, capsys, *grid)
     assert code == 1
@@ -150,7 +154,7 @@ def test_without_a_key_the_sentence_says_how_to_go_off_line(monkeypatch, tmp_pat
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     cfg = composed("craft", *CRAFT, "name=run", "logger=[csv,wandb]")
     with pytest.raises(UapError, match=r"logger\.wandb\.offline=true") as told:
-        craft_entry.craft(cfg)
+        craft(cfg)
     assert "\n" not in str(told.value)
     assert json.loads(Path("outputs/run/results.json").read_text())["reason"] == str(told.value)
 
@@ -160,7 +164,7 @@ def test_tensorboard_holds_the_curves_and_the_panel():
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = ("logger=[csv,tensorboard]", "protocol=[a]", "trainer.log_every_n_steps=2")
-    rate = train_entry.train(composed("train", *QUICK_TRAIN, *settings))
+    rate = train(composed("train", *QUICK_TRAIN, *settings))
     events = EventAccumulator("outputs/run/tensorboard")
     events.Reload()
     assert "test/panel" in events.Tags()["images"]
@@ -185,15 +189,15 @@ def test_a_resumed_run_keeps_the_curves_it_began(monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    tested = train_entry.test
-    monkeypatch.setattr(train_entry, "test", killed)
+    tested = train_job.test
+    monkeypatch.setattr(train_job, "test", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_entry.train(composed("train", *settings))
-    monkeypatch.setattr(train_entry, "test", tested)
+        train(composed("train", *settings))
+    monkeypatch.setattr(train_job, "test", tested)
     began = json.loads(Path("outputs/run/results.json").read_text())
     last = Path("outputs/run/checkpoints/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == 12
-    train_entry.train(composed("train", *settings))
+    train(composed("train", *settings))
     folder = Path("outputs/run/csv")
     assert curve_of(folder / "metrics-1.csv") == [1, 3, 5, 7, 9, 11]
     assert curve_of(folder / "metrics.csv") == []

@@ -2,17 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from uap_lightning.defense import Guard
+from uap_lightning.core.version import __version__
 
-__all__ = ["Guard"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from uap_lightning.guard.guard import Guard
+
+__all__ = ["Guard", "__version__"]
 
 
 def __getattr__(name: str) -> object:
     """The guard, on first use: importing PyTorch takes seconds."""
     if name == "Guard":
-        from uap_lightning.defense import Guard
+        from uap_lightning.guard.guard import Guard
 
         return Guard
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,14 +9,14 @@ from uap_lightning.attacks import Universal
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 
 def best_stripes(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     tries: int,
     period: float,
@@ -26,7 +26,7 @@ def best_stripes(
     Args:
         network: the frozen classifier, RGB, 0-255.
         images: what is crafted on; ``take`` gives uint8, N x 3 x H x W.
-        labels: the network's predictions on the clean images.
+        predictions: the network's predictions on the clean images.
         norm: the ball that rho lives in.
         seed: of the patterns.
         tries: how many patterns are compared.
@@ -37,7 +37,7 @@ def best_stripes(
     best, most = torch.zeros(3, size, size), -1.0
     for _ in range(tries):
         rho = norm.eps * norm.normalise(stripes(size, period, generator))
-        fooled = fooling_ratio(network, images, labels, rho)
+        fooled = fooling_ratio(network, images, predictions, rho)
         if fooled > most:
             best, most = rho, fooled
     return Universal(norm.project(best), passes=float(tries))

@@ -9,10 +9,10 @@ from torch.utils.hooks import RemovableHandle
 
 from uap_lightning.attacks.descent import descend, random_start
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 # Mean and spread of the pixels of photographs, RGB: what "range" knows of data.
 _MEAN = (123.7, 116.8, 103.9)
@@ -22,8 +22,8 @@ _SPREAD = 57.0
 def data_free(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     *,
     steps: int = 100,
@@ -44,7 +44,7 @@ def data_free(
     Args:
         network: the target network.
         images: only their size is used.
-        labels: not used.
+        predictions: not used.
         norm: the ball that rho lives in.
         seed: of the starting point and of the noise.
         steps: gradient steps.

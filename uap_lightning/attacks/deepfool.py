@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks import TargetNetwork
 
 

@@ -8,18 +8,18 @@ from torch import Tensor
 from uap_lightning.attacks.deepfool import deepfool
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import progress_bar
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
-from uap_lightning.progress import progress_bar
+from uap_lightning.perturbations.ball import Ball
 
 
 def deepfool_uap(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     *,
     goal: float = 0.8,
@@ -42,7 +42,7 @@ def deepfool_uap(
     Args:
         network: the target network.
         images: crafting images; they are shuffled anew for every pass.
-        labels: the network's own predictions on them, N.
+        predictions: the network's own predictions on them, N.
         norm: the ball that rho lives in.
         seed: of the order of the images.
         goal: fooling ratio on the crafting images at which crafting stops.
@@ -68,7 +68,7 @@ def deepfool_uap(
             while position < len(order):
                 numbers = order[position : position + ahead]
                 block = images.take(numbers).to(network.mean)
-                unfooled = network.predict(block + rho) == labels[numbers].to(block.device)
+                unfooled = network.predict(block + rho) == predictions[numbers].to(block.device)
                 if bool(unfooled.any()):
                     first = int(unfooled.int().argmax())
                     point = block[first : first + 1] + rho
@@ -84,7 +84,7 @@ def deepfool_uap(
                     ahead = min(2 * ahead, batch_size)
                 position += seen
                 bar.advance(task, seen)
-        if fooling_ratio(network, images, labels, rho, batch_size) >= goal:
+        if fooling_ratio(network, images, predictions, rho, batch_size) >= goal:
             break
     return Universal(rho.float().cpu(), passes)
 

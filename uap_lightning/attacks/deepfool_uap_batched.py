@@ -7,10 +7,10 @@ from uap_lightning.attacks.deepfool import deepfool
 from uap_lightning.attacks.deepfool_uap import check_settings
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.terminal import progress_bar
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
-from uap_lightning.progress import progress_bar
+from uap_lightning.perturbations.ball import Ball
 
 MAX_DOUBLINGS = 10
 
@@ -18,8 +18,8 @@ MAX_DOUBLINGS = 10
 def deepfool_uap_batched(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     *,
     goal: float = 0.8,
@@ -43,7 +43,7 @@ def deepfool_uap_batched(
     Args:
         network: the target network.
         images: crafting images; they are shuffled anew for every pass.
-        labels: the network's own predictions on them, N.
+        predictions: the network's own predictions on them, N.
         norm: the ball that rho lives in.
         seed: of the order of the images.
         goal: fooling ratio on the crafting images at which crafting stops.
@@ -69,7 +69,7 @@ def deepfool_uap_batched(
             for start in range(0, len(order), batch_size):
                 numbers = order[start : start + batch_size]
                 block = images.take(numbers).to(device).float()
-                unfooled = network.predict(block + rho) == labels[numbers].to(device)
+                unfooled = network.predict(block + rho) == predictions[numbers].to(device)
                 if bool(unfooled.any()):
                     found = deepfool(
                         network,
@@ -80,9 +80,11 @@ def deepfool_uap_batched(
                         [numbers[i] for i in unfooled.nonzero().flatten().tolist()],
                     )
                     step = found.step.sum(0)
-                    rho = lengthened(network, block, labels[numbers].to(device), rho, step, norm)
+                    rho = lengthened(
+                        network, block, predictions[numbers].to(device), rho, step, norm
+                    )
                 bar.advance(task, len(numbers))
-        if fooling_ratio(network, images, labels, rho, batch_size) >= goal:
+        if fooling_ratio(network, images, predictions, rho, batch_size) >= goal:
             break
     return Universal(rho.cpu(), passes)
 
@@ -90,17 +92,17 @@ def deepfool_uap_batched(
 def lengthened(
     network: TargetNetwork,
     batch: Tensor,
-    labels: Tensor,
+    predictions: Tensor,
     rho: Tensor,
     step: Tensor,
-    norm: LpNorm,
+    norm: Ball,
 ) -> Tensor:
     """``rho`` plus a multiple of ``step``, projected: doubled while no fewer images are fooled.
 
     Args:
         network: the target network.
         batch: N x 3 x H x W, pixel units.
-        labels: the network's predictions on the clean batch, N.
+        predictions: the network's predictions on the clean batch, N.
         rho: 3 x H x W.
         step: 3 x H x W.
         norm: the ball.
@@ -108,7 +110,7 @@ def lengthened(
     best, most = rho, -1
     for doubling in range(MAX_DOUBLINGS):
         candidate = norm.project(rho + 2**doubling * step)
-        fooled = int((network.predict(batch + candidate) != labels).sum())
+        fooled = int((network.predict(batch + candidate) != predictions).sum())
         if fooled < most:
             break
         best, most = candidate, fooled

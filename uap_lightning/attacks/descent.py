@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import track
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
-from uap_lightning.progress import track
+from uap_lightning.perturbations.ball import Ball
 
 
 def descend(
@@ -16,7 +16,7 @@ def descend(
     start: Tensor,
     batches: list[list[int]],
     network: TargetNetwork,
-    norm: LpNorm,
+    norm: Ball,
     *,
     step_size: float,
     momentum: float,
@@ -67,7 +67,7 @@ def descend(
     return rho
 
 
-def random_start(size: torch.Size, norm: LpNorm, generator: torch.Generator) -> Tensor:
+def random_start(size: torch.Size, norm: Ball, generator: torch.Generator) -> Tensor:
     """A random point halfway to the surface of the ball: 3 x H x W."""
     return 0.5 * norm.eps * norm.normalise(torch.rand(size, generator=generator) * 2 - 1)
 

@@ -23,14 +23,14 @@ def clean_predictions(network: TargetNetwork, images: Images, batch_size: int = 
 
 
 def fooling_ratio(
-    network: TargetNetwork, images: Images, labels: Tensor, rho: Tensor, batch_size: int = 64
+    network: TargetNetwork, images: Images, predictions: Tensor, rho: Tensor, batch_size: int = 64
 ) -> float:
     """Share of images whose predicted class changes under ``rho`` (delta in the papers).
 
     Args:
         network: the target network.
         images: what to perturb; the perturbed image is clamp(I + rho, 0, 255).
-        labels: the network's own predictions on the clean images, N.
+        predictions: the network's own predictions on the clean images, N.
         rho: the perturbation, 3 x H x W, in pixel units.
         batch_size: images a forward pass.
 
@@ -45,4 +45,4 @@ def fooling_ratio(
             for batch in batches(images, batch_size, device)
         ]
     )
-    return float((predicted != labels).float().mean())
+    return float((predicted != predictions).float().mean())

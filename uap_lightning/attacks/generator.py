@@ -6,18 +6,18 @@ from torch.nn import functional
 
 from uap_lightning.attacks.descent import draw_batches
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import track
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
-from uap_lightning.progress import track
+from uap_lightning.perturbations.ball import Ball
 
 
 def generator(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     *,
     steps: int = 300,
@@ -29,7 +29,7 @@ def generator(
 
     A residual generator with fixed uniform noise as its input is trained with Adam; its output is
     bounded by tanh, scaled to the radius and projected. The loss is -log of the cross-entropy to
-    the clean labels, the non-targeted loss there.
+    the clean predictions, the non-targeted loss there.
 
     Crafted on 128 photographs it fools 0.50 (l_inf) and 0.44 (l_2) of unseen photographs on
     EfficientNet-Lite0, 0.72 and 0.72 on SqueezeNet (docs/benchmarks.md).
@@ -37,7 +37,7 @@ def generator(
     Args:
         network: the target network.
         images: crafting images.
-        labels: the network's own predictions on them, N.
+        predictions: the network's own predictions on them, N.
         norm: the ball that rho lives in.
         seed: of the noise, the generator's weights and the batches.
         steps: of Adam.
@@ -68,7 +68,7 @@ def generator(
 
     for step, numbers in enumerate(track(batches, "Training a generator of a UAP")):
         perturbed = (images.take(numbers).to(device).float() + perturbation()).clamp(0, 255)
-        entropy = functional.cross_entropy(network(perturbed), labels[numbers].to(device))
+        entropy = functional.cross_entropy(network(perturbed), predictions[numbers].to(device))
         if not bool(entropy.isfinite()):
             raise UapError(
                 f"the loss of step {step + 1} (images {', '.join(map(str, numbers))}) is not "

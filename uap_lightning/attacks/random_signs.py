@@ -6,11 +6,11 @@ from torch import Tensor
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 
 def random_signs(
-    network: TargetNetwork, images: Images, labels: Tensor, norm: LpNorm, seed: int
+    network: TargetNetwork, images: Images, predictions: Tensor, norm: Ball, seed: int
 ) -> Universal:
     """Signs drawn independently for each value, scaled to the surface of the ball.
 
@@ -23,7 +23,7 @@ def random_signs(
     Args:
         network: not used.
         images: only their size is used.
-        labels: not used.
+        predictions: not used.
         norm: the ball that rho lives in.
         seed: of the signs.
     """

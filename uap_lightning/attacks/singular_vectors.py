@@ -9,18 +9,18 @@ from torch.func import jvp, vjp
 
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import track
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
-from uap_lightning.progress import track
+from uap_lightning.perturbations.ball import Ball
 
 
 def singular_vectors(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     *,
     layer: str | None = None,
@@ -41,7 +41,7 @@ def singular_vectors(
     Args:
         network: the target network.
         images: crafting images.
-        labels: the network's own predictions on them, N.
+        predictions: the network's own predictions on them, N.
         norm: the ball that rho lives in.
         seed: of the starting point and the batch.
         layer: name of the module whose output counts; when None, the convolution an eighth of the
@@ -86,7 +86,7 @@ def singular_vectors(
             )
         v = norm.steepest(total)
     rho = norm.project(norm.eps * v).cpu()
-    ratios = [fooling_ratio(network, images, labels, sign * rho) for sign in (1, -1)]
+    ratios = [fooling_ratio(network, images, predictions, sign * rho) for sign in (1, -1)]
     return Universal(rho if ratios[0] >= ratios[1] else -rho, len(numbers) / len(images))
 
 

@@ -6,17 +6,17 @@ from torch.nn import functional
 
 from uap_lightning.attacks.descent import descend, draw_batches, random_start
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import Images
-from uap_lightning.errors import UapError
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 
 def targeted_uap(
     network: TargetNetwork,
     images: Images,
-    labels: Tensor,
-    norm: LpNorm,
+    predictions: Tensor,
+    norm: Ball,
     seed: int,
     *,
     target: int | None = None,
@@ -36,7 +36,7 @@ def targeted_uap(
     Args:
         network: the target network.
         images: crafting images.
-        labels: not used.
+        predictions: not used.
         norm: the ball that rho lives in.
         seed: of the class where none is given, the starting point and the batches.
         target: the class, or None for one drawn by the seed.
@@ -51,7 +51,7 @@ def targeted_uap(
     device = network.mean.device
     generator = torch.Generator().manual_seed(seed)
     first = images.take([0])
-    classes = network.check_size(first.shape[-1])
+    classes = network.classes(first.shape[-1])
     chosen = int(torch.randint(classes, (), generator=generator)) if target is None else target
     if not 0 <= chosen < classes:
         raise UapError(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 
 
 class Universal(NamedTuple):
@@ -29,6 +29,6 @@ class Attack(Protocol):
     """The shape of an attack once its settings are bound."""
 
     def __call__(
-        self, network: TargetNetwork, images: Images, labels: Tensor, norm: LpNorm, seed: int
+        self, network: TargetNetwork, images: Images, predictions: Tensor, norm: Ball, seed: int
     ) -> Universal:
-        """Craft one perturbation on ``images``, whose clean predictions are ``labels``."""
+        """Craft one perturbation on ``images``, whose clean predictions are ``predictions``."""

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms import functional
 
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of, make_folder, read_json, write_json
+from uap_lightning.core.terminal import track
 from uap_lightning.data.photographs import Photograph
-from uap_lightning.errors import UapError
-from uap_lightning.progress import track
-from uap_lightning.storage import digest_of, make_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from uap_lightning.core.errors import UapError
+from uap_lightning.data.imagenet_classes import imagenet_wnids, is_wnid
 from uap_lightning.data.photographs import Photograph, Split, random_split
-from uap_lightning.data.wordnet import imagenet_wnids, is_wnid
-from uap_lightning.errors import UapError
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 

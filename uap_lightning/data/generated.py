@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from uap_lightning.core.storage import locked
 from uap_lightning.data.photographs import Photograph, Split, random_split
 from uap_lightning.networks.tiny import CLASSES, COARSE_PERIOD, grating
-from uap_lightning.storage import locked
 
 
 def generated_images(count: int, size: int, test_share: float, seed: int, folder: str) -> Split:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import scipy.io
 
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.folder import files_below, list_images, required_folder
+from uap_lightning.data.imagenet_classes import imagenet_wnids, is_wnid
 from uap_lightning.data.photographs import Photograph, Split, random_split
-from uap_lightning.data.wordnet import imagenet_wnids, is_wnid
-from uap_lightning.errors import UapError
 
 DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")
 GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"

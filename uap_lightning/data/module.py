@@ -9,12 +9,12 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.crops import Crop, CropDataset, StepBatches
 from uap_lightning.data.photographs import Split, share_of
-from uap_lightning.errors import UapError
-from uap_lightning.protocols import TestDraw
-from uap_lightning.storage import digest_of
+from uap_lightning.perturbations.sampling import PairedDraw
 
 
 class Perturb(Protocol):
@@ -117,7 +117,7 @@ class PhotographDataModule(LightningDataModule):
         self.square = square
         self.skip_corrupt = skip_corrupt
         self.perturb: Perturb | None = None
-        self.draw: TestDraw | None = None
+        self.draw: PairedDraw | None = None
         self._ready = False
 
     @property

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from uap_lightning.core.errors import UapError
 from uap_lightning.data.photographs import Photograph, Split
-from uap_lightning.errors import UapError
 
 UNLABELLED = {
     "skimage": [

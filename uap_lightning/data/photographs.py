@@ -9,8 +9,8 @@ from typing import BinaryIO, Self
 
 import torch
 
-from uap_lightning.errors import UapError
-from uap_lightning.storage import digest_of
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of
 
 
 @dataclass(frozen=True)

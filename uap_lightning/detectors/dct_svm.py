@@ -1,6 +1,5 @@
 """The paper's detector: a linear SVM on the log-absolute DCT of what the rectifier removed."""
 
-import math
 import warnings
 
 import numpy as np
@@ -8,22 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.dct import dct_matrix
+from uap_lightning.core.errors import UapError
 
 GREY = (0.299, 0.587, 0.114)
 FLOOR = 1e-3
-
-
-def dct_matrix(size: int) -> Tensor:
-    """The orthonormal DCT-II as a matrix: size x size, float32.
-
-    Entry (k, n) is sqrt(2 / size) cos(pi (2 n + 1) k / (2 size)), and sqrt(1 / size) for k = 0.
-    """
-    n = torch.arange(size, dtype=torch.float64)
-    k = n[:, None]
-    matrix = torch.cos(math.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
-    matrix[0] = math.sqrt(1 / size)
-    return matrix.float()
 
 
 class DctSvm(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import timm
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks.target import TargetNetwork
 from uap_lightning.networks.weights import load_into, read_weights
 

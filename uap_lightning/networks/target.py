@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks.weights import digest_of_weights
 
 
@@ -88,8 +88,8 @@ class TargetNetwork(nn.Module):
         logits: Tensor = self(images)
         return logits.argmax(1)
 
-    def check_size(self, size: int) -> int:
-        """Run one grey image of side ``size`` through and return the number of classes.
+    def classes(self, size: int) -> int:
+        """The number of classes, from one grey image of side ``size``; later calls remember it.
 
         Raises:
             UapError: the network does not take images of this size.

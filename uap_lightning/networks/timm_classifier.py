@@ -6,7 +6,7 @@ from typing import Any, cast
 import timm
 from torch import nn
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks.target import TargetNetwork
 from uap_lightning.networks.weights import load_into, read_weights
 

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks.target import TargetNetwork
 from uap_lightning.networks.weights import load_into, read_weights
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from uap_lightning.errors import UapError
-from uap_lightning.storage import digest_of_file, read_tensors
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of_file, read_tensors
 
 
 def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
-from uap_lightning.perturbations.collect import export_arrays, import_perturbations, table_of
-from uap_lightning.perturbations.importers import ORDERS, ORIENTATIONS, SOURCES, Layout
-from uap_lightning.progress import console
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import fail
+from uap_lightning.perturbations.ball import Ball
+from uap_lightning.perturbations.importing import import_perturbations
+from uap_lightning.perturbations.listing import export_arrays, table_of
+from uap_lightning.perturbations.published import ORDERS, ORIENTATIONS, SOURCES, ArrayLayout
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def layout_of(options: argparse.Namespace) -> Layout:
+def layout_of(options: argparse.Namespace) -> ArrayLayout:
     """The layout of a named format, with single options of its own, or of options alone.
 
     Raises:
@@ -71,7 +72,7 @@ def layout_of(options: argparse.Namespace) -> Layout:
             "the layout of the files is not stated: give --format NAME for a published one, or "
             "--orientation and --order (and --scale, --key, --offset, --size where they differ)."
         )
-    return Layout(**given)
+    return ArrayLayout(**given)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +90,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         # Not wrapped where the output is a file: a row is a line there.
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     elif options.verb == "import":
-        norm = LpNorm(2.0 if options.norm == "l2" else float("inf"), options.eps)
+        norm = Ball(2.0 if options.norm == "l2" else float("inf"), options.eps)
         names = import_perturbations(
             options.bank,
             options.files,
@@ -111,8 +112,7 @@ def main() -> None:
     try:
         run()
     except UapError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        fail(str(error))
 
 
 if __name__ == "__main__":

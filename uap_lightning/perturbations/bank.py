@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of, read_json
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.norms import LpNorm
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.record import Record, load_perturbation
-from uap_lightning.storage import digest_of, read_json
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Bank:
         return digest.hexdigest()
 
 
-def open_bank(folder: Path, network: TargetNetwork, norm: LpNorm, size: int) -> Bank:
+def open_bank(folder: Path, network: TargetNetwork, norm: Ball, size: int) -> Bank:
     """Read a bank that the user names, and check that it fits the run.
 
     Args:
@@ -101,6 +101,15 @@ def open_bank(folder: Path, network: TargetNetwork, norm: LpNorm, size: int) -> 
     return Bank(folder, digest_of(description), rhos[: len(train)], rhos[len(train) :], records)
 
 
+def perturbations_of(folder: Path) -> dict[str, tuple[Tensor, Record]]:
+    """All perturbations of a bank by name, training ones first."""
+    files = [
+        *sorted(folder.glob("train-*.safetensors")),
+        *sorted(folder.glob("test-*.safetensors")),
+    ]
+    return {file.stem: load_perturbation(file) for file in files}
+
+
 def largest_cosine(rho: Tensor, others: list[Tensor]) -> float:
     """Largest absolute cosine between ``rho`` and ``others``; 0 without any."""
     if not others:
@@ -109,6 +118,6 @@ def largest_cosine(rho: Tensor, others: list[Tensor]) -> float:
     return float(torch.cosine_similarity(stacked, rho.flatten()[None], dim=1).abs().max())
 
 
-def norm_name(norm: LpNorm) -> str:
+def norm_name(norm: Ball) -> str:
     """The norm as records write it: ``2`` or ``inf``."""
     return "2" if norm.p == 2 else "inf"

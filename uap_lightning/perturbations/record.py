@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uap_lightning.errors import UapError
-from uap_lightning.storage import read_tensors, write_tensors
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""How training images are perturbed: a coin, a member of P*, and its variations."""
+"""How images are perturbed: at random in training, by one paired draw in testing."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.core.errors import UapError
+from uap_lightning.perturbations.ball import Ball
 
 
 @dataclass
@@ -28,7 +28,7 @@ class PerturbationSampler:
     perturbations: Tensor
     share: float
     vary: bool
-    norm: LpNorm
+    norm: Ball
     seed: int
 
     def __post_init__(self) -> None:
@@ -99,3 +99,26 @@ def _moved(rho: Tensor, generator: torch.Generator) -> Tensor:
     moved = moved.transpose(1, 2) if transpose < 0.5 else moved
     moved = moved[order.to(rho.device)] if permute < 0.25 else moved
     return -moved if negate < 0.5 else moved
+
+
+@dataclass(frozen=True)
+class PairedDraw:
+    """The coin and the perturbation of every test image, drawn once from the seed.
+
+    Attributes:
+        perturbations: test perturbations, K x 3 x H x W.
+        perturbation: which of them each image gets (int64, N).
+        coin: uniform in [0, 1); the image counts as perturbed where it is below a protocol's
+            ``perturbed_share`` (float32, N).
+    """
+
+    perturbations: Tensor
+    perturbation: Tensor
+    coin: Tensor
+
+
+def draw_pairs(perturbations: Tensor, count: int, seed: int) -> PairedDraw:
+    """Draw a perturbation and a coin for each of ``count`` test images."""
+    generator = torch.Generator().manual_seed(seed)
+    which = torch.randint(len(perturbations), (count,), generator=generator)
+    return PairedDraw(perturbations, which, torch.rand(count, generator=generator))

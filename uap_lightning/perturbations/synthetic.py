@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uap_lightning.errors import UapError
-from uap_lightning.norms import LpNorm
+from uap_lightning.core.errors import UapError
+from uap_lightning.perturbations.ball import Ball
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ MAX_STEPS = 1_000
 MAX_REJECTED = 1_000
 
 
-def synthesise(crafted: Tensor, norm: LpNorm, count: int, seed: int) -> Tensor:
+def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
     """Random walks in the positive orthant that crafted perturbations span.
 
     A walk starts at zero and takes steps of z * xi, z uniform in (0, 1), along randomly chosen
@@ -61,7 +61,7 @@ def synthesise(crafted: Tensor, norm: LpNorm, count: int, seed: int) -> Tensor:
     return torch.stack(accepted) if accepted else crafted[:0]
 
 
-def _walk(directions: Tensor, norm: LpNorm, generator: torch.Generator) -> Tensor:
+def _walk(directions: Tensor, norm: Ball, generator: torch.Generator) -> Tensor:
     walked = torch.zeros_like(directions[0])
     for _ in range(MAX_STEPS):
         chosen = int(torch.randint(len(directions), (), generator=generator))
@@ -76,7 +76,7 @@ def _walk(directions: Tensor, norm: LpNorm, generator: torch.Generator) -> Tenso
     )
 
 
-def _share_to_sphere(walked: Tensor, step: Tensor, norm: LpNorm) -> float:
+def _share_to_sphere(walked: Tensor, step: Tensor, norm: Ball) -> float:
     """The share of ``step`` that takes ``walked``, inside the ball, onto its sphere."""
     low, high = 0.0, 1.0
     for _ in range(40):
@@ -88,7 +88,7 @@ def _share_to_sphere(walked: Tensor, step: Tensor, norm: LpNorm) -> float:
     return low
 
 
-def extend(crafted: Tensor, norm: LpNorm, total: int, seed: int) -> Tensor:
+def extend(crafted: Tensor, norm: Ball, total: int, seed: int) -> Tensor:
     """The set P* = P and P_s (section 4.2): crafted perturbations and synthetic ones.
 
     Args:

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uap_lightning.detectors.dct_svm import dct_matrix
-from uap_lightning.errors import UapError
+from uap_lightning.core.dct import dct_matrix
+from uap_lightning.core.errors import UapError
 
 # Step of Chambolle's iteration: it converges up to 1/4.
 TAU = 0.25

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from uap_lightning.errors import UapError
+from uap_lightning.core.errors import UapError
 
 try:
     from kornia.filters import bilateral_blur

@@ -1,0 +1,62 @@
+"""What tests walk: the tiny network's jobs, images of a tensor, real commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from uap_lightning.jobs.config import find_conf, register_schemas
+
+SETTINGS = {
+    "rectifier": {"_target_": "uap_lightning.rectifiers.ResidualPRN", "width": 8, "blocks": 2},
+    "detector": {"_target_": "uap_lightning.detectors.DctSvm", "size": 32},
+}
+TINY = ("network=tiny", "data=generated", "name=run")
+QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.steps=12")
+QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")
+
+
+class TensorImages:
+    """Images of a tensor, for attacks: N x 3 x H x W, uint8."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def take(self, numbers):
+        return self.images[list(numbers)]
+
+
+def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfig:
+    """The config of a command; its folder is given, because no Hydra job runs."""
+    register_schemas()
+    with initialize_config_dir(find_conf(), version_base="1.3"):
+        folder = output if output is not None else Path("outputs") / "run"
+        made = [] if job in ("export", "predict") else [f"paths.output_dir={folder}"]
+        return compose(job, [*overrides, *made])
+
+
+def command(module: str, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", f"uap_lightning.{module}", *overrides]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
+
+
+def run(module: str, *overrides: str, cwd: Path):
+    """Run a real command and return the finished process."""
+    return subprocess.run(
+        command(module, *overrides),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

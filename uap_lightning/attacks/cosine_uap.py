@@ -1,0 +1,82 @@
+"""The gradient UAP: momentum steps that turn the logits away from the clean ones."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.universal import Universal
+from uap_lightning.data.crops import Images
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.perturbations.ball import Ball
+
+
+def cosine_uap(
+    network: TargetNetwork,
+    images: Images,
+    predictions: Tensor,
+    norm: Ball,
+    seed: int,
+    *,
+    steps: int = 90,
+    batch_size: int = 8,
+    step_size: float = 0.2,
+    momentum: float = 0.9,
+) -> Universal:
+    """Turn the logits of random batches away from the clean ones (:func:`descend`).
+
+    The loss is the mean cosine similarity of perturbed and clean logits (Cosine-UAP of Zhang et
+    al., ICCV 2021), which no margin can satisfy early.
+
+    Crafted on 128 photographs it fools 0.78 (l_inf) and 0.68 (l_2) of unseen photographs on
+    EfficientNet-Lite0, 0.77 and 0.77 on SqueezeNet (docs/benchmarks.md).
+
+    Args:
+        network: the target network.
+        images: crafting images.
+        predictions: not used: the clean logits say more than their largest.
+        norm: the ball that rho lives in.
+        seed: of the starting point and the batches.
+        steps: gradient steps.
+        batch_size: images a step.
+        step_size: of the first step, as a share of the radius.
+        momentum: of the gradient, from 0 to below 1.
+
+    Raises:
+        UapError: a setting is out of its range, or a gradient is not finite.
+    """
+    device = network.mean.device
+    generator = torch.Generator().manual_seed(seed)
+    start = random_start(images.take([0]).shape[1:], norm, generator)
+    batches = draw_batches(len(images), steps, batch_size, generator)
+    clean = clean_logits(network, images, sorted({n for batch in batches for n in batch}))
+
+    def similarity(rho: Tensor, numbers: list[int]) -> Tensor:
+        perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
+        unperturbed = torch.stack([clean[number] for number in numbers])
+        return functional.cosine_similarity(network(perturbed), unperturbed).mean()
+
+    rho = descend(
+        similarity,
+        start,
+        batches,
+        network,
+        norm,
+        step_size=step_size,
+        momentum=momentum,
+        description="Crafting a gradient UAP",
+    )
+    return Universal(rho.cpu(), steps * batch_size / len(images))
+
+
+@torch.no_grad()
+def clean_logits(
+    network: TargetNetwork, images: Images, numbers: list[int], batch_size: int = 64
+) -> dict[int, Tensor]:
+    """The logits of some clean images by number, each computed once."""
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(numbers), batch_size):
+        block = numbers[start : start + batch_size]
+        logits = network(images.take(block).to(network.mean.device).float())
+        found.update(zip(block, logits, strict=True))
+    return found

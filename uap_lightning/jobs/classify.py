@@ -1,0 +1,221 @@
+"""Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``.
+
+Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.cache.to_rgb`), its short side is
+resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
+CSV or JSON Lines file, in the order of the folder; a file that is no image has a row that says why.
+"""
+
+import csv
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from math import isfinite
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import make_folder
+from uap_lightning.data.cache import CorruptImage, Pixels, read_pixels
+from uap_lightning.data.crops import crop_origins
+from uap_lightning.data.imagenet_classes import class_names
+from uap_lightning.data.photographs import Photograph
+from uap_lightning.guard.guard import Guard
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, str | int | float | bool | None]
+COLUMNS = ("file", "label", "class", "confidence", "perturbed", "score", "error")
+# Batches that are decoded ahead of the guard: memory does not grow with the folder.
+_AHEAD = 2
+
+
+def rows(
+    guard: Guard,
+    root: Path,
+    read: Callable[[Path], Pixels],
+    names: list[str],
+    batch_size: int,
+    workers: int,
+) -> Iterator[Row]:
+    """One row a file, in the order of :func:`files_below`, while threads decode what comes next.
+
+    Args:
+        guard: on the device to compute on.
+        root: the folder, or one file.
+        read: returns the crop of a file, size x size x 3; see :func:`reader`.
+        names: of the classes.
+        batch_size: images a forward pass.
+        workers: threads that decode. Pillow frees the interpreter while it decodes and resizes.
+    """
+    device = guard.network.mean.device
+    parent = root if root.is_dir() else root.parent
+    for batch in decoded(root, read, batch_size, workers):
+        crops = [found for _, found in batch if not isinstance(found, str)]
+        answers: Iterator[tuple[int, float, bool, float]] = iter(())
+        if crops:
+            images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
+            seen = guard.inspect(images)
+            confidences, labels = seen.logits.softmax(1).max(1)
+            answers = zip(
+                labels.tolist(),
+                confidences.tolist(),
+                seen.perturbed.tolist(),
+                seen.score.tolist(),
+                strict=True,
+            )
+        for path, found in batch:
+            row: Row = dict.fromkeys(COLUMNS)
+            row["file"] = path.relative_to(parent).as_posix()
+            if isinstance(found, str):
+                row["error"] = found
+            else:
+                label, confidence, perturbed, score = next(answers)
+                if not isfinite(confidence + score):
+                    row["error"] = "the network or the detector returned a value that is not finite"
+                else:
+                    row |= {"label": label, "class": names[label], "confidence": confidence}
+                    row |= {"perturbed": perturbed, "score": score}
+            yield row
+
+
+def decoded(
+    root: Path, read: Callable[[Path], Pixels], batch_size: int, workers: int
+) -> Iterator[list[tuple[Path, Pixels | str]]]:
+    """Batches of files, each with its crop or the reason why there is none."""
+
+    def attempt(path: Path) -> Pixels | str:
+        if not path.is_file():  # a pipe would be waited for
+            return f"{path} is not a file, or a link to none: remove it."
+        try:
+            return read(path)
+        except CorruptImage as error:
+            return f"{error.reason}: replace it or move it elsewhere."
+        except Exception as error:  # decoders of damaged files raise what they like
+            return f"{path} cannot be decoded ({type(error).__name__}: {error}): replace it."
+
+    waiting: deque[tuple[tuple[Path, ...], list[Future[Pixels | str]]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        files = files_below(root)
+        while paths := tuple(islice(files, batch_size)):
+            waiting.append((paths, [pool.submit(attempt, path) for path in paths]))
+            if len(waiting) > _AHEAD:
+                ready, found = waiting.popleft()
+                yield [(p, f.result()) for p, f in zip(ready, found, strict=True)]
+        for ready, found in waiting:
+            yield [(p, f.result()) for p, f in zip(ready, found, strict=True)]
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """The files below a folder, hidden ones apart, each folder in alphabetical order.
+
+    Links to folders are not followed.
+
+    Raises:
+        UapError: there is no such folder or file, or a folder may not be read.
+    """
+    if root.is_file():
+        yield root
+        return
+    if not root.is_dir():
+        raise UapError(f"images is {root}, which does not exist: give a folder of images.")
+    for folder, folders, files in os.walk(root, onerror=_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> None:
+    raise UapError(
+        f"the folder {error.filename} cannot be read ({error.strerror}): remove it or allow it."
+    ) from error
+
+
+def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
+    """The function that reads a file as the guard takes it: uint8, size x size x 3.
+
+    Args:
+        guard: loaded from a folder.
+        resize: short side before the centre crop, in pixels; as in training when None, or 8/7 of
+            the crop (256 for 224) where training took photographs as they are. Smaller images are
+            enlarged.
+
+    Raises:
+        UapError: ``resize`` is smaller than the crop.
+    """
+    size = guard.defense.size
+    trained = guard.defense.condition.get("resize")
+    short = resize or (trained if isinstance(trained, int) else round(size * 8 / 7))
+    if short < size:
+        raise UapError(f"resize is {short}: expected at least {size}, the size the defence takes.")
+    return partial(_read_crop, size=size, short=short)
+
+
+def _read_crop(path: Path, size: int, short: int) -> Pixels:
+    pixels = read_pixels(Photograph(path, None), resize=short, smallest=1)
+    height, width = pixels.shape[:2]
+    [(top, left)] = crop_origins(height, width, size, 1, seed=0)
+    # A copy, so that the whole image is let go.
+    return pixels[top : top + size, left : left + size].copy()
+
+
+def read_names(path: str | None, guard: Guard) -> list[str]:
+    """The class names of a text file, one a line, or those that are known without one.
+
+    Raises:
+        UapError: the file cannot be read, or has another number of lines than there are classes.
+    """
+    count = guard.network.classes(guard.defense.size)
+    if path is None:
+        return class_names(count)
+    try:
+        names = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise UapError(
+            f"class_names is {path}, which cannot be read ({error}): give a text file."
+        ) from error
+    if len(names) != count:
+        raise UapError(
+            f"{path} has {len(names)} lines: expected {count}, a name for each class of the "
+            f"network {guard.network.name}."
+        )
+    return names
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes its place when it is whole, and leaves nothing otherwise.
+
+    Raises:
+        UapError: it cannot be written.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Names of files need not be valid text: their bytes are kept.
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise UapError(
+            f"{path} could not be written ({error.strerror}): free some space or choose another "
+            "output."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writer(file: IO[str], suffix: str) -> Callable[[Row], object]:
+    """Writes rows to a file as CSV (an empty cell for none) or as JSON Lines."""
+    if suffix == ".jsonl":
+        return lambda row: file.write(json.dumps(row, allow_nan=False) + "\n")
+    table = csv.DictWriter(file, COLUMNS)
+    table.writeheader()
+    return table.writerow

@@ -1,0 +1,59 @@
+"""Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``.
+
+Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.cache.to_rgb`), its short side is
+resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
+CSV or JSON Lines file, in the order of the folder; a file that is no image has a row that says why.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from uap_lightning.core.device import pick_device
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import progress_bar
+from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.check import check
+from uap_lightning.jobs.classify import files_below, new_file, read_names, reader, rows, writer
+from uap_lightning.jobs.config import build
+from uap_lightning.jobs.export import check_output
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, str | int | float | bool | None]
+COLUMNS = ("file", "label", "class", "confidence", "perturbed", "score", "error")
+# Batches that are decoded ahead of the guard: memory does not grow with the folder.
+_AHEAD = 2
+
+
+def predict(cfg: DictConfig) -> None:
+    """Classify every file below a folder through a trained defence."""
+    check(cfg)
+    output, root = Path(cfg.output), Path(cfg.images)
+    check_output(output, (".csv", ".jsonl"), overwrite=cfg.overwrite)
+    if root.resolve() in output.resolve().parents:
+        raise UapError(
+            f"output is {output}, a file among the images: give a place outside of {root}, or the "
+            "next run would take it for an image."
+        )
+    for key, least in (("batch_size", 1), ("num_workers", 1)):
+        if cfg[key] is not None and cfg[key] < least:
+            raise UapError(f"{key} is {cfg[key]}: expected at least {least}.")
+    count = sum(1 for _ in files_below(root))
+    if not count:
+        raise UapError(f"images is {root}, which holds no file: give a folder of images.")
+    guard = Guard.load(cfg.defense, build(cfg.network)).to(pick_device(cfg.accelerator))
+    read = reader(guard, cfg.resize)
+    names = read_names(cfg.class_names, guard)
+    failed = 0
+    with new_file(output) as file, progress_bar() as bar:
+        task = bar.add_task("Classifying", total=count)
+        write = writer(file, output.suffix)
+        workers = cfg.num_workers or os.cpu_count() or 1
+        for row in rows(guard, root, read, names, cfg.batch_size, workers):
+            failed += row["error"] is not None
+            write(row)
+            bar.advance(task)
+    log.info("Wrote %s: %d files, %d of them not read (column error)", output, count, failed)

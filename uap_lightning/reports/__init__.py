@@ -1,1 +1,0 @@
-"""Reports: result rows as tables, charts and one page, rendered from ``results.json`` alone."""

@@ -1,0 +1,1 @@
+"""What was found: metrics, ``results.json``, and the tables and pages rendered from it."""

@@ -1,0 +1,97 @@
+"""``model_card.md`` in a defence folder: what it is, what was measured, and what was not."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from uap_lightning.results.rows import Result, gather_rows
+from uap_lightning.results.tables import norm_tables
+from uap_lightning.results.text import markdown
+
+
+def card(condition: Mapping[str, object], result: Mapping[str, Any]) -> str:
+    """The card as Markdown; its head is what the Hugging Face Hub reads.
+
+    Args:
+        condition: what the defence was trained on, of its ``defense.json``.
+        result: the content of a ``results.json``: every number here is one of its rows.
+    """
+    config, size = result["config"], condition["size"]
+    bank, versions = config.get("bank", {}), result["versions"]
+    network, norm = condition["train_network"], condition["train_norm"]
+    labels = {
+        "ground_truth": "true labels",
+        "prediction": "the network's own predictions on the clean images, for lack of true labels",
+    }
+    rows = gather_rows([Result("this run", Path(), {**result, "status": "ok"})], published=[])
+    sources = sorted({labels[row["label_source"]] for row in result["rows"]})
+    return f"""---
+library_name: uap-lightning
+pipeline_tag: image-classification
+tags: [adversarial-defense, universal-adversarial-perturbation]
+---
+
+# Defence of {network} against universal adversarial perturbations
+
+A rectifier and a detector to put in front of the classifier, which stays as it is: the detector
+decides from what the rectifier removes whether an image is perturbed, and only then the network is
+given the rectified image. After Akhtar, Liu and Mian, CVPR 2018.
+
+## Trained on
+
+| | |
+| --- | --- |
+| Target network | {network}, {condition.get("classes", "?")} classes |
+| Images | {condition["data"]}, RGB, {size} x {size} pixels, values 0-255 |
+| Perturbations | {norm}, eps {condition["eps"]:g} (pixel units at this size), \
+{_crafted(config)} and extended to \
+{bank.get("extended", "?")} |
+| Rectifier, detector | {condition["rectifier"]}, {condition["detector"]} |
+| Seed | {condition["seed"]} |
+| Made with | {", ".join(f"{name} {version}" for name, version in versions.items())} |
+
+## Measured
+
+On photographs and perturbations that training has not seen, counted against \
+{" and ".join(sources) or "nothing: there are no results"}. The undefended rate is the floor of
+the defense rate: what no defence at all scores. Intervals are 95 % bootstrap intervals over
+photographs.
+
+{markdown(norm_tables(rows), [])}
+## Limits
+
+- The perturbations above are of the family it was trained on. Families it has not seen are
+  rectified less well, and how much less is not known until it is measured.
+- Nobody attacked the defence itself for these numbers. An adaptive attack, which crafts through
+  rectifier and detector, should be expected to do better: `uap_lightning.guard.adapters` gives
+  the guard to ART and foolbox, with gradients through its decision.
+- Another network can be put behind it, but the numbers hold for {network} alone.
+- Every image passes the rectifier, because the detector needs what it removes: that is the cost.
+
+## Use
+
+```python
+from uap_lightning import Guard
+
+guard = Guard.load("FOLDER", network=my_model)  # any nn.Module classifier: pixels 0-255 to logits
+logits = guard(images)  # N x 3 x {size} x {size}, RGB, 0-255, uint8 or float
+seen = guard.inspect(images)  # logits, detector score, decision, rectified images
+```
+
+`mean=` and `std=` of `Guard.load`, in pixel units, normalise for a network that expects it.
+`python -m uap_lightning.predict defense=FOLDER network=NAME images=IMAGES output=FILE.csv`
+classifies a folder.
+
+```json
+{json.dumps(dict(condition), indent=2)}
+```
+"""
+
+
+def _crafted(config: Mapping[str, Any]) -> str:
+    """Where the real perturbations are from, in words."""
+    bank = config.get("bank", {})
+    if bank.get("path") is not None:
+        return f"those of the bank {Path(bank['path']).name}"
+    return f"{bank.get('train', '?')} crafted by {config.get('attack', {}).get('name', '?')}"

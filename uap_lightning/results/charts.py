@@ -1,0 +1,102 @@
+"""What the page draws: bars with intervals and floors, and the matrix of unseen perturbations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from uap_lightning.results.rows import Row, condition_label, defence_label, norm_label
+from uap_lightning.results.tables import defence_title
+
+_CHARTS = (("Defense rate", "defense_rate"), ("Detection rate", "detection_rate"))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar from 0 to 100 percent, with its interval and its floor where there are any."""
+
+    label: str
+    note: str
+    value: float
+    interval: tuple[float, float] | None
+    floor: float | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars of one metric under one protocol, the longest first."""
+
+    title: str
+    bars: list[Bar]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Defense rates: defences down, test perturbations across; None where nothing was run."""
+
+    title: str
+    columns: list[str]
+    lines: list[tuple[str, list[Row | None]]]
+
+
+def bar_charts(rows: Iterable[Row]) -> list[Chart]:
+    """One chart for each protocol and each of defense rate and detection rate."""
+    rows = list(rows)
+    charts = []
+    for protocol in sorted({str(row["protocol"]) for row in rows}):
+        for name, key in _CHARTS:
+            measured = [
+                row for row in rows if row["protocol"] == protocol and row.get(key) is not None
+            ]
+            bars = [_bar(row, key) for row in sorted(measured, key=lambda row: -row[key])]
+            if bars:
+                charts.append(Chart(f"{name}, Prot-{protocol.upper()}", bars))
+    return charts
+
+
+def unseen_matrices(rows: Iterable[Row]) -> list[Matrix]:
+    """One matrix a protocol: defences under the perturbations of several networks or attacks."""
+    rows = list(rows)
+    matrices = []
+    for protocol in sorted({str(row["protocol"]) for row in rows}):
+        at = {
+            (_defence(row), _perturbations(row)): row
+            for row in rows
+            if row["protocol"] == protocol and row.get("defense_rate") is not None
+        }
+        sources: dict[str, set[tuple[object, object]]] = {}
+        for (defence, _), row in at.items():
+            source = (row.get("perturbation_network"), row.get("attack"))
+            sources.setdefault(defence, set()).add(source)
+        defences = sorted(defence for defence, known in sources.items() if len(known) > 1)
+        columns = sorted({perturbations for defence, perturbations in at if defence in defences})
+        if not defences:
+            continue
+        lines = [
+            (defence, [at.get((defence, column)) for column in columns]) for defence in defences
+        ]
+        matrices.append(Matrix(f"Unseen perturbations, Prot-{protocol.upper()}", columns, lines))
+    return matrices
+
+
+def _bar(row: Row, key: str) -> Bar:
+    interval = (row.get("ci95") or {}).get(key)
+    return Bar(
+        label=condition_label(row),
+        note=f"{defence_label(row)} · {row['run']}",
+        value=row[key],
+        interval=tuple(interval) if interval else None,
+        floor=row.get("undefended_rate") if key == "defense_rate" else None,
+    )
+
+
+def _defence(row: Row) -> str:
+    trained = f"{row['train_network']} {norm_label(row['train_norm'])}, {defence_title(row)}"
+    if row["train_network"] == row["test_network"]:
+        return trained
+    return f"{trained}, on {row['test_network']}"
+
+
+def _perturbations(row: Row) -> str:
+    radius = "" if row["eps"] is None else f"ξ={row['eps']:g}"
+    norm = norm_label(row["test_norm"])
+    parts = (row.get("perturbation_network"), norm, radius, row.get("attack"))
+    return " ".join(str(part) for part in parts if part)

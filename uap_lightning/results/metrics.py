@@ -1,0 +1,167 @@
+"""The paper's metrics (section 5), their undefended floor, and their intervals."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.results.protocols import Protocol
+
+WITH_INTERVAL = (
+    "prn_gain",
+    "prn_restoration",
+    "detection_rate",
+    "undefended_rate",
+    "defense_rate",
+)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each test image, clean and perturbed, on the one paired draw.
+
+    Attributes:
+        photograph: the photograph that the crop is from (int64, N).
+        label: the class it is counted against (int64, N).
+        coin: uniform draw that decides whether the mixed set holds it perturbed (float, N).
+        clean: prediction on the clean image (int64, N), and so on:
+        perturbed: on the perturbed image.
+        rectified_clean: on the rectified clean image.
+        rectified_perturbed: on the rectified perturbed image.
+        score_clean: the detector's score of the clean image (float, N).
+        score_perturbed: of the perturbed image.
+    """
+
+    photograph: Tensor
+    label: Tensor
+    coin: Tensor
+    clean: Tensor
+    perturbed: Tensor
+    rectified_clean: Tensor
+    rectified_perturbed: Tensor
+    score_clean: Tensor
+    score_perturbed: Tensor
+
+    def where(self, mask: Tensor) -> "Outcomes":
+        """Only the images for which ``mask`` (bool, N) holds."""
+        return Outcomes(*(getattr(self, field.name)[mask] for field in fields(self)))
+
+
+def select(outcomes: Outcomes, protocol: Protocol) -> Outcomes:
+    """The test images of a protocol.
+
+    Raises:
+        UapError: protocol B on a network that gets no clean image right.
+    """
+    if not protocol.correct_only:
+        return outcomes
+    correct = outcomes.clean == outcomes.label
+    if not bool(correct.any()):
+        raise UapError(
+            "protocol b counts the test images that the network classifies correctly when clean, "
+            "and there is none: check that the labels are the network's classes, or set "
+            "protocol=a."
+        )
+    return outcomes.where(correct)
+
+
+def tallies(outcomes: Outcomes, perturbed_share: float) -> dict[str, Tensor]:
+    """Per image, whether each quantity of section 5 holds: name to float N of 0 and 1."""
+    coin = outcomes.coin < perturbed_share
+    fires_clean = outcomes.score_clean > 0
+    fires_perturbed = outcomes.score_perturbed > 0
+    defended_clean = torch.where(fires_clean, outcomes.rectified_clean, outcomes.clean)
+    defended_perturbed = torch.where(
+        fires_perturbed, outcomes.rectified_perturbed, outcomes.perturbed
+    )
+    right = {
+        "acc_clean": outcomes.clean,
+        "acc_perturbed": outcomes.perturbed,
+        "acc_rectified_perturbed": outcomes.rectified_perturbed,
+        "acc_rectified_mixed": torch.where(
+            coin, outcomes.rectified_perturbed, outcomes.rectified_clean
+        ),
+        "acc_undefended_mixed": torch.where(coin, outcomes.perturbed, outcomes.clean),
+        "acc_defended": torch.where(coin, defended_perturbed, defended_clean),
+        "acc_defended_clean": defended_clean,
+    }
+    result = {name: prediction == outcomes.label for name, prediction in right.items()}
+    result["fooling_ratio"] = outcomes.perturbed != outcomes.clean
+    result["detection_rate"] = torch.where(coin, fires_perturbed, ~fires_clean)
+    return {name: held.double() for name, held in result.items()}
+
+
+def rates(means: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The metrics in percent from the means of the tallies; any shape, NaN for 0 / 0.
+
+    PRN-gain        (acc(rectified perturbed) - acc(perturbed)) / acc(rectified perturbed)
+    PRN-restoration acc(rectified mixed) / acc(clean)
+    detection rate  accuracy of the detector on the mixed set
+    defense rate    acc(mixed, rectified where the detector fires) / acc(clean)
+    undefended rate acc(mixed, no defence) / acc(clean): the floor of the two before
+    """
+    clean = means["acc_clean"]
+    rectified = means["acc_rectified_perturbed"]
+    metrics = {
+        "prn_gain": (rectified - means["acc_perturbed"]) / rectified,
+        "prn_restoration": means["acc_rectified_mixed"] / clean,
+        "undefended_rate": means["acc_undefended_mixed"] / clean,
+        "defense_rate": means["acc_defended"] / clean,
+    }
+    return {name: 100 * value for name, value in {**means, **metrics}.items()}
+
+
+def summarise(
+    outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int = 2_000
+) -> dict[str, object]:
+    """The numbers of one result row.
+
+    Args:
+        outcomes: of all test images.
+        protocol: which of them count, and the share that is perturbed.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        ``n_images``, ``n_perturbed``, accuracies and metrics in percent, and ``ci95``: the
+        bootstrap interval of each metric over photographs, not crops, because crops of one
+        photograph are not independent. A value that is 0 / 0 is None.
+    """
+    chosen = select(outcomes, protocol)
+    held = tallies(chosen, protocol.perturbed_share)
+    point = rates({name: values.mean() for name, values in held.items()})
+    _, photograph = torch.unique(chosen.photograph, return_inverse=True)
+    count = int(photograph.max()) + 1
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(count, (resamples, count), generator=generator)
+    weights = torch.zeros(resamples, count, dtype=torch.float64)
+    weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    sums = torch.stack(
+        [
+            torch.zeros(count, dtype=torch.float64).index_add_(0, photograph, v)
+            for v in held.values()
+        ]
+    )
+    crops = torch.bincount(photograph, minlength=count).double()
+    resampled = (weights @ sums.T) / (weights @ crops)[:, None]
+    spread = rates(dict(zip(held, resampled.T, strict=True)))
+    return {
+        "n_images": len(chosen.label),
+        "n_photographs": count,
+        "n_perturbed": int((chosen.coin < protocol.perturbed_share).sum()),
+        **{name: _number(value) for name, value in point.items()},
+        "ci95": {name: _interval(spread[name]) for name in WITH_INTERVAL},
+    }
+
+
+def _number(value: Tensor) -> float | None:
+    return float(value) if bool(value.isfinite()) else None
+
+
+def _interval(values: Tensor) -> list[float] | None:
+    finite = values[values.isfinite()]
+    if not len(finite):
+        return None
+    low, high = torch.quantile(finite, torch.tensor([0.025, 0.975], dtype=finite.dtype)).tolist()
+    return [low, high]

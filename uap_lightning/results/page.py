@@ -1,0 +1,73 @@
+"""The report as one HTML page that needs nothing else: no script, no file, no network."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from uap_lightning.results.charts import bar_charts, unseen_matrices
+from uap_lightning.results.rows import Result, Row
+from uap_lightning.results.tables import cell, cross_tables, norm_tables
+from uap_lightning.results.text import reason_of
+
+PANEL = "panel.png"
+
+
+def render(results: list[Result], rows: list[Row]) -> str:
+    """The page.
+
+    Args:
+        results: all runs, those that failed too.
+        rows: what :func:`~uap_lightning.results.rows.collect` made of them.
+    """
+    environment = Environment(
+        loader=PackageLoader("uap_lightning", "results"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("page.html.j2").render(
+        runs=[_run(result) for result in results],
+        failed=[result for result in results if result.content["status"] != "ok"],
+        reason_of=reason_of,
+        charts=bar_charts(rows),
+        tables=norm_tables(rows),
+        cross=cross_tables(rows),
+        matrices=unseen_matrices(rows),
+        cell=cell,
+        compared=any(row["paper"] for row in rows),
+    )
+
+
+def _run(result: Result) -> dict[str, Any]:
+    content = result.content
+    facts = {"commit": content.get("commit"), "seed": content.get("seed")}
+    facts |= {f"{name} digest": digest for name, digest in content.get("digests", {}).items()}
+    facts |= {f"{stage}, seconds": f"{s:.1f}" for stage, s in content.get("seconds", {}).items()}
+    return {
+        "name": result.name,
+        "status": content["status"],
+        "facts": {name: value for name, value in facts.items() if value is not None},
+        "versions": content.get("versions", {}),
+        "config": yaml.safe_dump(content.get("config", {}), sort_keys=False, allow_unicode=True),
+        "panel": _embedded(result.folder / PANEL),
+    }
+
+
+def _embedded(path: Path) -> str | None:
+    """An image as a data URI, in a twentieth of the bytes of its PNG.
+
+    None where there is none, and where it cannot be read or is larger than WebP can be.
+    """
+    try:
+        with Image.open(path) as image:
+            content = io.BytesIO()
+            image.save(content, "WEBP", quality=85)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

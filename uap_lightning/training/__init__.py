@@ -1,0 +1,1 @@
+"""The rectifier in training: Lightning module, callbacks, outcomes and the panel."""

@@ -1,0 +1,167 @@
+"""The LightningModule: a trainable rectifier in front of a frozen network."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.guard.guard import Guard
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.training.outcomes import outcomes
+
+RECONSTRUCTION_SCALE = 10.0
+SMOOTHING = 0.01
+_OURS = ("rectifier.", "detector.")
+
+
+class RectifierModule(LightningModule):
+    """Trains a rectifier so that the frozen network sees through the perturbation.
+
+    The loss is ``cross_entropy`` times equation 2 of the paper (cross-entropy of the joint
+    network to the network's own prediction on the clean image) plus ``reconstruction`` times the
+    Charbonnier loss mean(sqrt(e^2 + 0.01)) of e = (R(I_rho) - I) / 10, which the paper does not
+    have and small collections need.
+
+    The network's weights are not part of the checkpoint.
+
+    Args:
+        network: the frozen target network.
+        rectifier: what is trained.
+        detector: fitted after training.
+        cross_entropy: weight of equation 2.
+        reconstruction: weight of the reconstruction term.
+        optimizer: builds the optimizer from the rectifier's parameters; None for a rectifier
+            that is not trained.
+        scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
+            rate. It is given ``total_steps`` if it takes that argument.
+        condition: what this is trained on, as strings and numbers; part of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        network: TargetNetwork,
+        rectifier: nn.Module,
+        detector: nn.Module,
+        cross_entropy: float,
+        reconstruction: float,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None,
+        scheduler: Callable[..., LRScheduler] | None,
+        condition: Mapping[str, str | int | float | None],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.rectifier = rectifier
+        self.detector = detector
+        self.cross_entropy = cross_entropy
+        self.reconstruction = reconstruction
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.strict_loading = False
+        # Loggers get the whole config, whose groups have some of these names.
+        self.save_hyperparameters(dict(condition), logger=False)
+
+    def guard(self) -> Guard:
+        """The defence as it stands."""
+        return Guard(self.network, self.rectifier, self.detector)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch from :class:`~uap_lightning.data.PhotographDataModule`."""
+        rectified = self.rectifier(batch["input"])
+        loss: Tensor = rectified.new_zeros(())
+        if self.reconstruction:
+            loss = loss + self.reconstruction * charbonnier(rectified, batch["image"])
+        if self.cross_entropy:
+            logits = self.network(rectified)
+            loss = loss + self.cross_entropy * functional.cross_entropy(logits, batch["prediction"])
+        loss = loss * batch.get("weight", 1.0)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        return loss
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """The fields of :class:`~uap_lightning.results.metrics.Outcomes`, for one batch."""
+        known = batch["label"] >= 0
+        # Training may run in half precision; what is reported does not.
+        with torch.autocast(self.device.type, enabled=False):
+            outcome = outcomes(
+                self.guard(),
+                batch["image"],
+                batch["rho"],
+                photograph=batch["photograph"],
+                label=torch.where(known, batch["label"], batch["prediction"]),
+                coin=batch["coin"],
+            )
+        return dict(vars(outcome))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over the rectifier's parameters, if any, and its schedule by step."""
+        if self.optimizer is None:
+            return None
+        optimizer = self.optimizer(self.rectifier.parameters())
+        if self.scheduler is None:
+            return optimizer
+        extra = {}
+        if "total_steps" in inspect.signature(self.scheduler).parameters:
+            extra["total_steps"] = int(self.trainer.estimated_stepping_batches)
+        schedule = self.scheduler(optimizer, **extra)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the network's weights out."""
+        checkpoint["state_dict"] = {
+            key: value for key, value in checkpoint["state_dict"].items() if key.startswith(_OURS)
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not hold exactly this rectifier and detector.
+
+        Raises:
+            UapError: a tensor is missing, unknown or of another shape.
+        """
+        found = cast(dict[str, Tensor], checkpoint["state_dict"])
+        expected = {k: v for k, v in self.state_dict().items() if k.startswith(_OURS)}
+        differing = [
+            key
+            for key in {**expected, **found}
+            if key not in found or key not in expected or found[key].shape != expected[key].shape
+        ]
+        if differing:
+            raise UapError(
+                f"the checkpoint does not fit this rectifier ({differing[0]} differs): resume "
+                "with the settings it was trained with, or start anew with overwrite=true."
+            )
+
+
+def charbonnier(rectified: Tensor, clean: Tensor) -> Tensor:
+    """Mean of sqrt(e^2 + 0.01) for e = (rectified - clean) / 10, both in pixel units."""
+    error = (rectified - clean) / RECONSTRUCTION_SCALE
+    return (error.square() + SMOOTHING).sqrt().mean()
+
+
+def read_condition(path: str) -> dict[str, object]:
+    """The training condition that a checkpoint of ours carries.
+
+    Raises:
+        UapError: the file is missing, unreadable, or not a checkpoint of this package.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        hyperparameters = dict(content["hyper_parameters"])
+        hyperparameters["train_network"]
+    except Exception as error:  # torch.load has no narrower set of errors for a bad file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UapError(
+            f"{path} is not a checkpoint of uap_lightning ({reason}): give a last.ckpt from the "
+            "checkpoints folder of a run, or leave ckpt_path=null."
+        ) from error
+    return hyperparameters
