@@ -19,7 +19,8 @@ from uap_lightning.core.terminal import console
 from uap_lightning.data import Collection, EvaluationDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
-from uap_lightning.jobs.schema import CraftConfig, MeasureConfig, Node, TrainingConfig
+from uap_lightning.jobs.groups import Node, TrainingConfig
+from uap_lightning.jobs.schema import CraftConfig, MeasureConfig
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
@@ -39,7 +40,7 @@ def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
     Raises:
         UapError: photographs or weights are missing, or do not fit each other.
     """
-    data: Collection = build(cfg.data)
+    data = build(cfg.data, Collection)
     network = load_network(cfg.network, cfg.accelerator)
     check_labels(data, network)
     train, test, craft = (
@@ -51,8 +52,7 @@ def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
 
 def load_network(node: Node, accelerator: str) -> TargetNetwork:
     """The network of a config node, on its device."""
-    network: TargetNetwork = build(node)
-    return network.to(pick_device(accelerator))
+    return build(node, TargetNetwork).to(pick_device(accelerator))
 
 
 def check_labels(data: Collection, network: TargetNetwork) -> None:
@@ -144,28 +144,18 @@ def build_trainer(
     epochs = math.ceil(steps / epoch_of(training, crops)) if training else 0
     # A file is no place for bars.
     nodes = {k: v for k, v in cfg.callbacks.items() if k != "progress" or console.is_terminal}
-    try:
-        trainer: Trainer = build(
-            cfg.trainer,
-            precision=pick_precision(precision, pick_device(cfg.accelerator)),
-            gradient_clip_val=training.gradient_clip if training else None,
-            callbacks=[*callbacks, *(build(node) for node in nodes.values())],
-            enable_progress_bar="progress" in nodes,
-            logger=list(loggers),
-            default_root_dir=cfg.paths.output_dir,
-            max_steps=steps,
-            max_epochs=epochs,
-        )
-    except UapError:
-        raise
-    except Exception as error:  # Lightning and Hydra's instantiate raise what they like
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
-        raise UapError(
-            f"trainer does not fit ({reason}): correct trainer.devices, trainer.strategy or "
-            "the key that is named."
-        ) from error
-    return trainer
+    return build(
+        cfg.trainer,
+        Trainer,
+        precision=pick_precision(precision, pick_device(cfg.accelerator)),
+        gradient_clip_val=training.gradient_clip if training else None,
+        callbacks=[*callbacks, *(build(node, Callback) for node in nodes.values())],
+        enable_progress_bar="progress" in nodes,
+        logger=list(loggers),
+        default_root_dir=cfg.paths.output_dir,
+        max_steps=steps,
+        max_epochs=epochs,
+    )
 
 
 def epoch_of(training: TrainingConfig, crops: int) -> int:
