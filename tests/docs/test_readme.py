@@ -8,7 +8,7 @@ import torch
 from tests.tiny import QUICK_TRAIN, composed
 from uap_lightning.jobs import train as train_entry
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_the_python_example_runs():

@@ -20,7 +20,7 @@ from uap_lightning.jobs.config import find_conf, register_schemas
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.results.file import read_results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 CONF = Path(find_conf())
 MINE = ("attack=best_stripes", "rectifier=learned_blur", "detector=energy")
