@@ -1,10 +1,12 @@
 """The site builds strictly and loads nothing; its examples run and its sentences are the code's."""
 
 import ast
+import pkgutil
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -66,6 +68,13 @@ def test_the_site_builds_strictly_loads_nothing_and_names_every_option(tmp_path)
         group = path.parent.relative_to(CONF).as_posix()
         said = path.stem if group == "." else f"{group}={path.stem}"
         assert f"<code>{said}</code>" in configuration
+    # Every module of the package has its line.
+    layout = (tmp_path / "site" / "layout.html").read_text()
+    for path in (ROOT / "uap_lightning").rglob("*.py"):
+        if path.name != "__init__.py":
+            folder = path.parent.relative_to(ROOT).as_posix()
+            section = layout.partition(f"<code>{folder}/</code>")[2].partition("<h3")[0]
+            assert f"<code>{path.name}</code>" in section, path
     # What is included is there, and not the line that includes it.
     attack = (tmp_path / "site" / "add-attack.html").read_text()
     assert "plane wave" in attack
@@ -139,9 +148,59 @@ def test_every_error_that_is_quoted_is_one_that_the_code_raises():
         assert any(re.fullmatch(pattern, sentence) for pattern in patterns), sentence
 
 
-def test_commands_are_ones_that_there_are():
-    for page in (ROOT / "docs").glob("*.md"):
-        for package, module in re.findall(
-            r"python -m (uap_lightning|experiments)\.(\w+)", page.read_text()
-        ):
-            assert list((ROOT / package).glob(f"{module}*")), (page, module)
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+# What the changelog says of the past need not exist any more.
+PRESENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+
+
+def test_the_layers_that_are_drawn_are_those_that_are_checked():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    drawn = re.search(r"```text\n(.*?)```", (ROOT / "docs" / "layout.md").read_text(), re.DOTALL)[1]
+    assert drawn.splitlines() == layers
+    # The same rooms in the same order, each with its purpose.
+    short = re.search(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    rooms = [re.split(r"\s{2,}", line)[0] for line in short.splitlines()]
+    assert rooms[0].removeprefix("commands: ").split() == layers[0].split(" | ")
+    assert rooms[1:] == layers[1:]
+
+
+@pytest.mark.parametrize("page", PRESENT, ids=lambda page: page.name)
+def test_commands_modules_files_and_options_are_ones_that_there_are(page):
+    text = page.read_text()
+    for package, module in re.findall(r"python -m (uap_lightning|experiments)\.(\w+)", text):
+        place = ROOT / package / module
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
+    for named in re.findall(r"(?:from|import|:::|`|#)\s*(uap_lightning(?:\.\w+)+)", text):
+        pkgutil.resolve_name(named)
+    for named in re.findall(r"(?:uap_lightning|conf|docs|experiments|tests)/[\w/.]*\w\.\w+", text):
+        if named not in OF_THE_READER:
+            assert (ROOT / named).exists(), named
+    for group, option in re.findall(r"(?<![\w.@])([a-z]+)=([a-z][a-z0-9_]*)\b(?![./])", text):
+        if (CONF / group).is_dir() and (group, option) not in OWN:
+            assert (CONF / group / f"{option}.yaml").is_file(), f"{group}={option}"
+
+
+# Files and options of the reader's own, in the examples.
+OF_THE_READER = {
+    "conf/network/my_network.yaml",
+    "conf/attack/best_stripes.yaml",
+    "conf/rectifier/learned_blur.yaml",
+    "conf/detector/energy.yaml",
+}
+OWN = {(n.partition("=")[0], n.partition("=")[2]) for n in (*MINE, "network=my_network")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), link
+        if heading and "." not in heading:
+            slugs = [
+                re.sub(r"[^\w\s-]", "", line.lstrip("# ").lower()).strip().replace(" ", "-")
+                for line in target.read_text().splitlines()
+                if line.startswith("#")
+            ]
+            assert heading in slugs, link
