@@ -1,6 +1,7 @@
 """The site builds strictly and loads nothing; its examples run and its sentences are the code's."""
 
 import ast
+import os
 import pkgutil
 import re
 import shutil
@@ -11,15 +12,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 
 from tests.tiny import QUICK_TRAIN, run
-from uap_lightning import Guard
-from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.jobs.schema import TrainConfig
-from uap_lightning.networks.tiny import tiny
 from uap_lightning.results.file import read_results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -85,7 +82,7 @@ def test_the_site_builds_strictly_loads_nothing_and_names_every_option(tmp_path)
     assert ":class:" not in reference
 
 
-def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp_path, monkeypatch):
+def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(EXAMPLES, mine)
     overrides = (*QUICK_TRAIN, *MINE, "bank.min_fooling_ratio=0", "attack.tries=4")
@@ -95,22 +92,42 @@ def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp
     assert config["attack"]["name"] == "best_stripes"
     assert config["rectifier"]["model"]["_target_"] == "learned_blur.LearnedBlur"
 
-    folder = mine / "outputs" / "run" / "defense"
-    monkeypatch.syspath_prepend(str(mine))
-    with pytest.raises(UapError, match=r"learned_blur\.LearnedBlur.*UAP_TRUST=learned_blur"):
-        Guard.load(folder, tiny())
-    monkeypatch.setenv("UAP_TRUST", "learned_blur, energy")
-    guard = Guard.load(folder, tiny())
-    weight = guard.rectifier.weight
-    assert weight.shape == (5, 5)
-    # It was trained: it is no longer the identity.
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert not torch.equal(guard.inspect(images).rectified, images.float())
-    # The filter as an explicit sum, at a place inside.
-    patch = images[0, 1, 8:13, 20:25].float()
-    assert torch.allclose(
-        guard.inspect(images).rectified[0, 1, 10, 22], (patch * weight).sum(), rtol=1e-4
+    # In a process of its own, as a user's is: nothing has imported the classes there.
+    refused, loaded = using(mine, trust=""), using(mine, trust="learned_blur, energy")
+    assert refused.returncode != 0
+    assert re.search(r"UapError: .*learned_blur.*UAP_TRUST", refused.stderr), refused.stderr
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def using(folder, trust):
+    """What becomes of ``USE`` in ``folder`` where those modules are trusted."""
+    paths = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=folder,
+        env={**os.environ, "UAP_TRUST": trust, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+
+USE = """
+import torch
+from uap_lightning import Guard
+from uap_lightning.networks.tiny import tiny
+
+guard = Guard.load("outputs/run/defense", tiny())
+weight = guard.rectifier.weight
+assert weight.shape == (5, 5)
+images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+rectified = guard.inspect(images).rectified
+# It was trained: it is no longer the identity.
+assert not torch.equal(rectified, images.float())
+# The filter as an explicit sum, at a place inside.
+patch = images[0, 1, 8:13, 20:25].float()
+assert torch.allclose(rectified[0, 1, 10, 22], (patch * weight).sum(), rtol=1e-4)
+"""
 
 
 def test_the_worked_examples_compose_by_the_search_path_too(monkeypatch):
