@@ -1,5 +1,6 @@
 """The LightningDataModule: clean crops from the cache, perturbed on the device."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
@@ -13,8 +14,10 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.crops import Crop, CropDataset, StepBatches
-from uap_lightning.data.photographs import Split, share_of
+from uap_lightning.data.photographs import Split, share_of, with_copies
 from uap_lightning.perturbations.sampling import PairedDraw
+
+log = logging.getLogger(__name__)
 
 
 class Perturb(Protocol):
@@ -58,10 +61,10 @@ class PhotographDataModule(LightningDataModule):
         craft, unseen, train, test: the crops of each use, once ``setup`` has run; ``unseen`` is
             None when every training photograph is crafted on.
         train_batch_size: crops a training step.
-        numbered_classes: class folders, where labels are their places in alphabetical order.
-        trained_on: identities of the training photographs, corrupt ones too.
-        tested_on: names of the test photographs by their identities.
-        test_split: digest of those identities.
+        classes: how many classes the labels are of; None where there are no labels.
+        trained_on: digests of the training photographs' bytes.
+        tested_on: names of the test photographs by the digests of their bytes.
+        test_split: digest of those digests.
         split_lists: the names of the photographs of each use, and of those left out.
 
     Raises:
@@ -147,11 +150,25 @@ class PhotographDataModule(LightningDataModule):
         )
         corrupt = set(cache.skipped)
         photographs = [p for number, p in enumerate(everything) if number not in corrupt]
-        trained = [p for n, p in enumerate(split.train) if n not in corrupt]
-        if not trained or len(trained) == len(photographs):
+        contents = cache.contents
+        drawn = len(set(range(len(split.train))) - corrupt)
+        training = with_copies(range(drawn), photographs, contents)
+        tested = sorted(set(range(len(photographs))) - set(training))
+        chosen = {training[n] for n in share_of(training, self.craft_share, self.seed)}
+        crafted = with_copies(chosen, photographs, contents)
+        copies = len(contents) - len(set(contents))
+        if not crafted or not tested:
             raise UapError(
-                f"{len(corrupt)} of {len(everything)} photographs cannot be decoded, which leaves "
-                "none to train on or none to test on: replace them."
+                f"{len(corrupt)} of {len(everything)} photographs cannot be decoded and {copies} "
+                "are copies of others, which leaves none to train on or none to test on: replace "
+                "them."
+            )
+        if copies:
+            log.warning(
+                "%d of %d photographs are copies of others, byte for byte: each is on the side "
+                "of the split that the first is on.",
+                copies,
+                len(contents),
             )
         labels = [-1 if p.label is None else p.label for p in photographs]
 
@@ -159,9 +176,6 @@ class PhotographDataModule(LightningDataModule):
             chosen = [labels[number] for number in numbers]
             return CropDataset(cache, numbers, chosen, self.crop, count, self.seed)
 
-        training = list(range(len(trained)))
-        tested = list(range(len(trained), len(photographs)))
-        crafted = share_of(trained, self.craft_share, self.seed)
         others = [number for number in training if number not in set(crafted)]
         self.train = crops(training, self.train_crops)
         self.craft = crops(crafted, self.craft_crops)
@@ -173,9 +187,9 @@ class PhotographDataModule(LightningDataModule):
             "test": [photographs[number].name for number in tested],
             "skipped": [everything[number].name for number in cache.skipped],
         }
-        self.numbered_classes = split.numbered_classes
-        self.trained_on = [photograph.identity for photograph in split.train]
-        self.tested_on = {photograph.identity: photograph.name for photograph in split.test}
+        self.classes = split.classes
+        self.trained_on = [contents[number] for number in training]
+        self.tested_on = {contents[number]: photographs[number].name for number in tested}
         self.test_split = digest_of(sorted(self.tested_on))
         self._ready = True
 
