@@ -1,10 +1,13 @@
 """The data module: what is on which side, and settings out of range."""
 
 import copy
+import hashlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.tiny import composed, write_images
 from uap_lightning.core.errors import UapError
@@ -66,4 +69,53 @@ def test_two_crops_of_one_photograph_are_on_one_side(
 def test_settings_out_of_range_are_told(override, said):
     cfg = composed("train", "network=tiny", "data=generated", override)
     with pytest.raises(UapError, match=said):
+        build(cfg.data).setup()
+
+
+def test_copies_are_on_one_side_and_counted(tmp_path, caplog):
+    """Ten photographs under three names each, and two unequal files of one name and size."""
+    folder = tmp_path / "images"
+    for copy_of in ("a", "b", "c"):
+        write_images(folder / copy_of, 10, (24, 20))
+    for name in ("d", "e"):
+        write_images(folder / name, 1, (24, 20))
+        Image.new("RGB", (24, 20), (9, 9, ord(name))).save(folder / name / "0.bmp")
+        (folder / name / "0.png").unlink()
+    known, sizes = {}, []
+    for seed in range(6):
+        cfg = composed("train", "data=folder", f"data.root={folder}", "data.crop=16")
+        cfg.data.update(resize=20, cache_dir=str(tmp_path / "cache"), seed=seed)
+        cfg.data.source.update(seed=seed, test_share=0.4)
+        data = build(cfg.data)
+        data.setup()
+        sides = {}
+        for use in ("train", "test"):
+            for name in data.split_lists[use]:
+                sides.setdefault(Path(name).read_bytes(), set()).add(use)
+        assert len(sides) == 12
+        assert all(len(side) == 1 for side in sides.values())
+        crafted = {Path(name).read_bytes() for name in data.split_lists["craft"]}
+        number = data.unseen.photograph.unique().tolist() if data.unseen else []
+        seen = [*data.split_lists["train"], *data.split_lists["test"]]
+        assert len(seen) == 32
+        assert not {data.unseen.cache.contents[n] for n in number} & {
+            hashlib.sha256(content).hexdigest()[:32] for content in crafted
+        }
+        assert not set(data.trained_on) & set(data.tested_on)
+        for digest, name in data.tested_on.items():
+            assert known.setdefault(digest, Path(name).read_bytes()) == Path(name).read_bytes()
+        sizes.append(len(data.split_lists["test"]))
+    assert "20 of 32 photographs are copies of others" in caplog.text
+    # In the mean the share stays what was asked for: 12.8 of 32.
+    assert 7 < sum(sizes) / len(sizes) < 19
+    assert len(list((tmp_path / "cache").glob("images-*/"))) == 1
+
+
+def test_nothing_but_copies_cannot_be_split(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / "images" / name, 1, (24, 20))
+    cfg = composed("train", "data=folder", f"data.root={tmp_path / 'images'}", "data.crop=16")
+    cfg.data.update(resize=20, cache_dir=str(tmp_path / "cache"))
+    cfg.data.source.test_share = 0.5
+    with pytest.raises(UapError, match="1 are copies of others, which leaves none"):
         build(cfg.data).setup()

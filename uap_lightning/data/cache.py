@@ -99,6 +99,8 @@ class ImageCache:
         problem = None
         if len({len(index.sizes), len(index.pixels), len(index.contents)}) != 1:
             problem = f"the lists of {INDEX} are not of one length"
+        elif min((min(size) for size in index.sizes), default=0) < 0:
+            problem = f"{INDEX} has a negative size"
         elif not self._file.is_file() or _stamp(self._file)[0] != starts[-1]:
             problem = f"{PIXELS} is missing or not of {starts[-1]:,} bytes"
         elif _stamp(self._file) != index.stamp:
