@@ -1,4 +1,4 @@
-"""The data module: what is on which side, and settings out of range."""
+"""Collections of photographs: what is on which side, and settings out of range."""
 
 import copy
 import hashlib
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.tiny import composed, write_images
+from tests.tiny import typed_config, write_images
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.config import build
 
@@ -21,7 +21,7 @@ def forty_images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder_config(forty_images):
-    return composed("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
+    return typed_config("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
 
 
 @settings(max_examples=25, deadline=None)
@@ -37,9 +37,8 @@ def test_two_crops_of_one_photograph_are_on_one_side(
     counts = zip(("train_crops", "craft_crops", "test_crops"), crops, strict=True)
     cfg = copy.deepcopy(folder_config)
     cfg.data.update(dict(counts), resize=20, craft_share=craft_share, seed=seed)
-    cfg.data.source.update(seed=seed, test_share=test_share)
+    cfg.data["source"].update(seed=seed, test_share=test_share)
     data = build(cfg.data)
-    data.setup()
     names = {use: data.split_lists[use] for use in ("train", "craft", "test")}
     assert not set(names["train"]) & set(names["test"])
     assert set(names["craft"]) <= set(names["train"])
@@ -67,9 +66,9 @@ def test_two_crops_of_one_photograph_are_on_one_side(
     ],
 )
 def test_settings_out_of_range_are_told(override, said):
-    cfg = composed("train", "network=tiny", "data=generated", override)
+    cfg = typed_config("train", "network=tiny", "data=generated", override)
     with pytest.raises(UapError, match=said):
-        build(cfg.data).setup()
+        build(cfg.data)
 
 
 def test_copies_are_on_one_side_and_counted(tmp_path, caplog):
@@ -83,12 +82,11 @@ def test_copies_are_on_one_side_and_counted(tmp_path, caplog):
         (folder / name / "0.png").unlink()
     known, sizes = {}, []
     for seed in range(6):
-        cfg = composed("train", "data=folder", f"data.root={folder}", "data.crop=16")
+        cfg = typed_config("train", "data=folder", f"data.root={folder}", "data.crop=16")
         cfg.data.update(resize=20, cache_dir=str(tmp_path / "cache"), seed=seed)
-        cfg.data.source.update(seed=seed, test_share=0.4)
+        cfg.data["source"].update(seed=seed, test_share=0.4)
         data = build(cfg.data)
-        data.setup()
-        sides = {}
+            sides = {}
         for use in ("train", "test"):
             for name in data.split_lists[use]:
                 sides.setdefault(Path(name).read_bytes(), set()).add(use)
@@ -114,8 +112,8 @@ def test_copies_are_on_one_side_and_counted(tmp_path, caplog):
 def test_nothing_but_copies_cannot_be_split(tmp_path):
     for name in ("a", "b"):
         write_images(tmp_path / "images" / name, 1, (24, 20))
-    cfg = composed("train", "data=folder", f"data.root={tmp_path / 'images'}", "data.crop=16")
+    cfg = typed_config("train", "data=folder", f"data.root={tmp_path / 'images'}", "data.crop=16")
     cfg.data.update(resize=20, cache_dir=str(tmp_path / "cache"))
-    cfg.data.source.test_share = 0.5
+    cfg.data["source"]["test_share"] = 0.5
     with pytest.raises(UapError, match="1 are copies of others, which leaves none"):
-        build(cfg.data).setup()
+        build(cfg.data)
