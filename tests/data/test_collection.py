@@ -86,7 +86,7 @@ def test_copies_are_on_one_side_and_counted(tmp_path, caplog):
         cfg.data.update(resize=20, cache_dir=str(tmp_path / "cache"), seed=seed)
         cfg.data["source"].update(seed=seed, test_share=0.4)
         data = build(cfg.data)
-            sides = {}
+        sides = {}
         for use in ("train", "test"):
             for name in data.split_lists[use]:
                 sides.setdefault(Path(name).read_bytes(), set()).add(use)
