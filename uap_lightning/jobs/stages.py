@@ -59,16 +59,16 @@ def check_labels(data: Collection, network: TargetNetwork) -> None:
     """Refuse photographs whose true classes are not the network's.
 
     Raises:
-        UapError: a label is not below the number of classes, or class folders that are counted
-            in alphabetical order are not as many as the classes.
+        UapError: they are of another number of classes, or a label is not below it.
     """
     classes = network.classes(data.crop)
-    folders = data.numbered_classes
-    if folders is not None and folders != classes:
+    labelled = data.classes
+    if labelled is not None and labelled != classes:
         raise UapError(
-            f"data.root has {folders} class folders and the network {network.name} has {classes} "
-            "classes: name the folders by ImageNet's WordNet ids, give a folder for each class, "
-            "or lay the images flat to do without labels."
+            f"the photographs are labelled with {labelled} classes and the network {network.name} "
+            f"has {classes}: choose the network that these labels belong to, name class folders by "
+            "ImageNet's WordNet ids, give a folder for each class, or lay the images flat to do "
+            "without labels."
         )
     highest = int(data.test.label.max())
     if highest >= classes:
