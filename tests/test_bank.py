@@ -44,6 +44,7 @@ def recipe():
         bounds=Bounds(0.0, 0.15, 3),
         craft=predicted(network, data.craft, data.cache_dir),
         unseen=predicted(network, data.unseen, data.cache_dir),
+        photographs=tuple(data.crafted_on),
         seed=0,
     )
 

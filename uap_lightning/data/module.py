@@ -60,6 +60,7 @@ class PhotographDataModule(LightningDataModule):
         train_batch_size: crops a training step.
         numbered_classes: class folders, where labels are their places in alphabetical order.
         trained_on: identities of the training photographs, corrupt ones too.
+        crafted_on: identities of the photographs that perturbations are crafted on.
         tested_on: names of the test photographs by their identities.
         test_split: digest of those identities.
         split_lists: the names of the photographs of each use, and of those left out.
@@ -175,6 +176,7 @@ class PhotographDataModule(LightningDataModule):
         }
         self.numbered_classes = split.numbered_classes
         self.trained_on = [photograph.identity for photograph in split.train]
+        self.crafted_on = [photographs[number].identity for number in crafted]
         self.tested_on = {photograph.identity: photograph.name for photograph in split.test}
         self.test_split = digest_of(sorted(self.tested_on))
         self._ready = True

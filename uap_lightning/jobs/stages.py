@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 
+from uap_lightning.attacks import recorded
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.core.device import pick_device, pick_precision
@@ -19,7 +20,7 @@ from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.ball import Ball, scaled_ball
-from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
+from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.module import RectifierModule
@@ -95,17 +96,21 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
     norm = ball_of(cfg)
     network.classes(data.crop)
     if cfg.bank.path is not None:
-        return open_bank(Path(cfg.bank.path), network, norm, data.crop)
+        bank = open_bank(Path(cfg.bank.path), network, norm, data.crop)
+        check_unseen(bank, data.tested_on)
+        return bank
     settings = OmegaConf.to_container(cfg.attack, resolve=True)
     assert isinstance(settings, dict)
+    attack = build(cfg.attack)
     recipe = Recipe(
         network=network,
         norm=norm,
-        attack=build(cfg.attack),
-        settings={str(key): value for key, value in settings.items()},
+        attack=attack,
+        settings=recorded(attack, {str(key): value for key, value in settings.items()}),
         bounds=Bounds(cfg.bank.min_fooling_ratio, cfg.bank.max_cosine, cfg.bank.attempts),
         craft=predicted(network, data.craft, data.cache_dir),
         unseen=data.unseen and predicted(network, data.unseen, data.cache_dir),
+        photographs=tuple(data.crafted_on),
         seed=cfg.seed,
     )
     return fill_bank(Path(cfg.paths.bank_dir), recipe, cfg.bank.train, cfg.bank.test)

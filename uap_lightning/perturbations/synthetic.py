@@ -1,6 +1,7 @@
 """Synthetic perturbations: Algorithm 1 of the paper and its l_2 form (section 4.2)."""
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ def _largest_cosine(crafted: Tensor) -> float:
     """
     directions = functional.normalize(crafted.flatten(1), dim=1)
     least = min(1.0, float((directions @ directions.T).abs().min()))
-    return max(COPY, 0.5 + 0.5 * ((1 + least) / 2) ** 0.5)
+    return max(COPY, 0.5 + 0.5 * math.sqrt((1 + least) / 2))
 
 
 def _walk(directions: Tensor, norm: Ball, generator: torch.Generator) -> Tensor:
