@@ -49,7 +49,7 @@ class Recipe:
         network: the network to fool.
         norm: the ball.
         attack: with its settings bound.
-        settings: of the attack, for records, as ``attacks.recorded`` gives them.
+        settings: of the attack, for records, as ``registry.recorded`` gives them.
         bounds: that every perturbation keeps.
         craft: crafting images, with the network's predictions.
         unseen: images to measure on that crafting has not seen; None without any.

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 
-from uap_lightning.attacks import recorded
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.registry import recorded
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors

@@ -1,9 +1,7 @@
-"""The bank: records, bounds, going on, and banks that do not fit."""
+"""Filling a bank: records, bounds, going on, sharing the work."""
 
-import copy
 import dataclasses
 import math
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,42 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import TINY, composed
-from uap_lightning.attacks.filling import Recipe, fill_bank, take_folder
+from uap_lightning.attacks.filling import fill_bank, take_folder
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
-from uap_lightning.jobs.craft import craft
-from uap_lightning.jobs.stages import find_bank, load_data_and_network, predicted
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
+from uap_lightning.perturbations.bank import Bounds
 from uap_lightning.perturbations.record import load_perturbation
-from uap_lightning.results.file import read_results
-
-
-@pytest.fixture
-def recipe():
-    cfg = composed("craft", *TINY, "attack.steps=40")
-    data, network = load_data_and_network(cfg)
-    made = []
-
-    def attack(network, images, labels, norm, seed):
-        made.append(seed)
-        rho = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(seed))
-        return Universal(rho.sign() * norm.eps, 1.0, {"drawn": seed})
-
-    attack.made = made
-    return Recipe(
-        network=network,
-        norm=Ball(math.inf, 10.0),
-        attack=attack,
-        settings={"name": "signs"},
-        bounds=Bounds(0.0, 0.15, 3),
-        craft=predicted(network, data.craft, data.cache_dir),
-        unseen=predicted(network, data.unseen, data.cache_dir),
-        photographs=tuple(data.crafted_on),
-        seed=0,
-    )
 
 
 def test_a_bank_is_filled_once_and_grows(tmp_path, recipe):
@@ -163,14 +132,6 @@ def test_a_rejection_is_noted_once_where_a_process_was_killed_in_between(
     assert resumed.digest == whole.digest
 
 
-def test_a_digest_tells_training_from_test_perturbations(tmp_path, recipe):
-    bank = fill_bank(tmp_path, recipe, 2, 1)
-    moved = dataclasses.replace(
-        bank, train=bank.train[:1], test=torch.cat([bank.train[1:], bank.test])
-    )
-    assert moved.digest != bank.digest
-
-
 def test_a_second_seed_is_tried(tmp_path, recipe):
     calls = []
 
@@ -270,77 +231,3 @@ def test_a_broken_file_is_named(tmp_path, recipe):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UapError, match=r"train-0000\.safetensors is not a readable"):
         fill_bank(tmp_path, recipe, 1, 1)
-
-
-def test_a_safetensors_file_that_is_no_perturbation_is_named(tmp_path):
-    from uap_lightning.core.storage import write_tensors
-
-    path = tmp_path / "x.safetensors"
-    write_tensors(path, {"weight": torch.zeros(2)}, {})
-    with pytest.raises(UapError, match="is not a perturbation file"):
-        load_perturbation(path)
-
-
-@pytest.mark.parametrize(
-    ("network", "weights", "norm", "size", "said"),
-    [
-        ("vgg16", None, Ball(math.inf, 10), 32, "whose network is tiny"),
-        ("tiny", "0a1b", Ball(math.inf, 10), 32, "whose weights is .*expected 0a1b"),
-        ("tiny", None, Ball(2, 10), 32, "whose p is inf"),
-        ("tiny", None, Ball(math.inf, 8), 32, r"whose eps is 10\.0"),
-        ("tiny", None, Ball(math.inf, 10), 64, "whose size is 32"),
-    ],
-)
-def test_a_bank_of_another_network_norm_or_size_is_refused(
-    tmp_path, recipe, network, weights, norm, size, said
-):
-    bank = fill_bank(tmp_path, recipe, 1, 1)
-    opened = open_bank(bank.folder, recipe.network, recipe.norm, 32)
-    assert opened.digest == bank.digest
-    other = copy.copy(recipe.network)
-    other.name, other.digest = network, weights or other.digest
-    with pytest.raises(UapError, match=said):
-        open_bank(bank.folder, other, norm, size)
-
-
-def test_a_bank_that_is_not_there_or_not_full_is_told(tmp_path, recipe):
-    with pytest.raises(UapError, match=r"bank\.json cannot be read"):
-        open_bank(tmp_path, recipe.network, recipe.norm, 32)
-    bank = fill_bank(tmp_path, recipe, 1, 1)
-    (bank.folder / "test-0000.safetensors").unlink()
-    with pytest.raises(UapError, match="1 training and 0 test"):
-        open_bank(bank.folder, recipe.network, recipe.norm, 32)
-
-
-def test_the_config_makes_or_names_the_bank():
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
-    data, network = load_data_and_network(cfg)
-    bank = find_bank(cfg, data, network)
-    for record in bank.records:
-        assert record.fooling_ratio >= 0.8
-        assert record.cosine <= 0.15
-        assert record.fooling_ratio_unseen is not None
-    named = composed("craft", *TINY, f"bank.path='{bank.folder}'")
-    assert find_bank(named, data, network).digest == bank.digest
-
-
-def test_a_finished_command_sees_that_its_bank_is_gone(caplog):
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
-    craft(cfg)
-    digest = read_results(Path("outputs/run/results.json"))["digests"]["bank"]
-    shutil.rmtree("banks")
-    craft(cfg)
-    assert len(list(Path("banks").glob("*/*.safetensors"))) == 2
-    assert read_results(Path("outputs/run/results.json"))["digests"]["bank"] == digest
-    with caplog.at_level("INFO"):
-        craft(cfg)
-    assert "The bank is complete" in caplog.text
-
-
-def test_the_cosine_is_the_largest_absolute_one():
-    a = torch.zeros(3, 2, 2)
-    a[0, 0, 0] = 1
-    b = torch.ones(3, 2, 2)
-    assert largest_cosine(a, []) == 0
-    assert largest_cosine(a, [b, -a]) == pytest.approx(1)
-    assert largest_cosine(a, [-b]) == pytest.approx(1 / math.sqrt(12))

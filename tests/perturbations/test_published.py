@@ -13,27 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tiny import truth
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of, read_json, write_tensors
-from uap_lightning.networks import TargetNetwork
-from uap_lightning.perturbations import __main__ as entry
-from uap_lightning.perturbations import load_perturbation
+from uap_lightning.core.storage import write_tensors
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import open_bank, perturbations_of
-from uap_lightning.perturbations.listing import table_of
 from uap_lightning.perturbations.published import ORDERS, ORIENTATIONS, SOURCES, ArrayLayout
 from uap_lightning.perturbations.published import read_published as read
-from uap_lightning.perturbations.synthetic import extend, nearest
 
 LINF = Ball(math.inf, 10.0)
-PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "perturbations"
 
 
-def truth(size=6, seed=0):
-    """A perturbation as we keep it: 3 x H x W, RGB, pixel units, on the ball's surface."""
-    rho = np.random.default_rng(seed).uniform(-10, 10, (3, size, size)).astype(np.float32)
-    rho[0, 0, 0] = 10
-    return rho
+PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "perturbations"
 
 
 def stored(rho, layout):
@@ -190,119 +180,6 @@ def test_layouts_out_of_range_are_refused():
             ArrayLayout("hwc", "rgb", **setting)
 
 
-def call(*arguments):
-    entry.run([str(argument) for argument in arguments])
-
-
-CAFFENET = TargetNetwork(torch.nn.Identity(), "caffenet", [0.0] * 3, [1.0] * 3)
-STATED = ("--network", "caffenet", "--norm", "linf", "--eps", 10)
-
-
-def test_published_files_become_a_bank_and_arrays_again(tmp_path, capsys):
-    for seed in range(3):
-        array = stored(truth(16, seed), SOURCES["fff_npy"])
-        np.save(tmp_path / f"{seed}.npy", array[None].astype(np.float32))
-    bank, fff = tmp_path / "bank", ("--format", "fff_npy", *STATED)
-    call("import", bank, tmp_path / "0.npy", tmp_path / "1.npy", *fff, "--part", "train")
-    before = digest_of(read_json(bank / "bank.json", "a bank"))
-    call("import", bank, tmp_path / "2.npy", *fff, "--part", "test")
-    opened = open_bank(bank, CAFFENET, LINF, 16)
-    assert opened.identity != before
-    assert (len(opened.train), len(opened.test)) == (2, 1)
-    np.testing.assert_array_equal(opened.test[0].numpy(), truth(16, 2))
-    assert opened.records[2].attack["source"] == "fff_npy"
-    assert opened.records[2].fooling_ratio is None
-
-    capsys.readouterr()
-    call("list", bank, "--extended", 4)
-    shown = capsys.readouterr().out
-    for said in ("train-0001", "test-0000", "synthetic-0001", "caffenet", "fff_npy", "linf 10"):
-        assert said in shown
-    call("export", bank, tmp_path / "arrays")
-    np.testing.assert_array_equal(np.load(tmp_path / "arrays" / "train-0001.npy"), truth(16, 1))
-
-
-def test_a_bank_of_imports_takes_only_what_fits(tmp_path):
-    np.save(tmp_path / "a.npy", truth(8, 0))
-    np.save(tmp_path / "b.npy", truth(8, 1))
-    np.save(tmp_path / "c.npy", truth(10, 2))
-    bank = tmp_path / "bank"
-    own = ("--orientation", "chw", "--order", "rgb", "--part", "test")
-    call("import", bank, tmp_path / "a.npy", *own, *STATED)
-    with pytest.raises(UapError, match=r"a\.npy has a cosine of 1\.000 to another"):
-        call("import", bank, tmp_path / "b.npy", tmp_path / "a.npy", *own, *STATED)
-    assert list(perturbations_of(bank)) == ["test-0000"]
-    with pytest.raises(UapError, match="sides of 8, 10 pixels"):
-        call("import", bank, tmp_path / "c.npy", *own, *STATED)
-    with pytest.raises(UapError, match="is a bank with network caffenet: expected vgg_f"):
-        call("import", bank, tmp_path / "b.npy", *own, *STATED, "--network", "vgg_f")
-    with pytest.raises(UapError, match="the layout of the files is not stated"):
-        call("import", bank, tmp_path / "b.npy", "--part", "test", *STATED)
-    call("import", bank, tmp_path / "a.npy", *own, *STATED, "--max-cosine", 1.01)
-    assert len(perturbations_of(bank)) == 2
-    with pytest.raises(UapError, match="no perturbations for training"):
-        extend(open_bank(bank, CAFFENET, LINF, 8).train, LINF, 4, 0)
-
-
-def test_a_number_that_was_removed_is_not_given_twice(tmp_path):
-    own = ("--orientation", "chw", "--order", "rgb", "--part", "test")
-    files = [tmp_path / f"{seed}.npy" for seed in range(4)]
-    for seed, file in enumerate(files):
-        np.save(file, truth(8, seed))
-    bank = tmp_path / "bank"
-    call("import", bank, *files[:3], *own, *STATED)
-    kept = (bank / "test-0002.safetensors").read_bytes()
-    (bank / "test-0001.safetensors").unlink()
-    call("import", bank, files[3], *own, *STATED)
-    assert (bank / "test-0002.safetensors").read_bytes() == kept
-    assert list(perturbations_of(bank)) == ["test-0000", "test-0002", "test-0003"]
-    assert set(read_json(bank / "bank.json", "a bank")["files"]) == set(perturbations_of(bank))
-    with pytest.raises(UapError, match="--max-cosine is nan"):
-        call("import", bank, files[1], *own, *STATED, "--max-cosine", "nan")
-    with pytest.raises(UapError, match="holds 0 training perturbations"):
-        call("list", bank, "--extended", 4)
-
-
-def test_what_cannot_be_done_ends_in_one_sentence(tmp_path, monkeypatch, capsys):
-    for verb in (["list"], ["export", "arrays"]):
-        arguments = [verb[0], str(tmp_path / "none"), *verb[1:]]
-        monkeypatch.setattr("sys.argv", ["perturbations", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        assert ended.value.code == 1
-        assert "none holds no perturbations" in capsys.readouterr().err
-
-
-def test_three_lines_add_one_perturbation_to_one_image(tmp_path, monkeypatch):
-    np.save(tmp_path / "v.npy", truth(8))
-    call(
-        *("import", tmp_path / "banks" / "BANK", tmp_path / "v.npy", "--part", "test"),
-        *("--orientation", "chw", "--order", "rgb", *STATED),
-    )
-    monkeypatch.chdir(tmp_path)
-    from uap_lightning import perturbations
-
-    lines = [line for line in perturbations.__doc__.splitlines() if line.startswith("    ")]
-    assert len(lines) == 3
-    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
-    names = {"image": image}
-    exec("\n".join(line.strip() for line in lines), names)
-    expected = np.clip(image.numpy().astype(np.float32) + truth(8), 0, 255)
-    np.testing.assert_allclose(names["perturbed"].numpy(), expected)
-    assert names["record"].network == "caffenet"
-
-
-def test_the_nearest_is_the_one_of_largest_absolute_cosine():
-    made, crafted = torch.tensor(truth(5, 1))[None], torch.randn(4, 3, 5, 5)
-    crafted[2] = -3 * made[0] + 0.1 * crafted[2]
-    number, cosine = nearest(made, crafted)
-    one, other = made.flatten().double(), crafted[2].flatten().double()
-    assert int(number) == 2
-    assert float(cosine) == pytest.approx(
-        float(-(one @ other) / one.norm() / other.norm()), abs=1e-5
-    )
-
-
 def published():
     sources = {".mat": "lts4_mat", ".h5": "sfr_uap_h5", ".npy": "fff_npy"}
     return [(path, sources[path.suffix]) for path in sorted(PUBLISHED.rglob("*.*"))]
@@ -321,16 +198,3 @@ def test_the_published_files_are_read_and_are_different():
     for network in ("caffenet", "vgg_f", "googlenet"):
         one, two = (found[f"{network}_adv_iter_{i}.h5"] for i in (1, 2))
         assert 0.04 < float(one @ two / one.norm() / two.norm()) < 0.16
-
-
-def test_the_table_has_a_row_for_each(tmp_path):
-    np.save(tmp_path / "v.npy", truth(8))
-    call(
-        *("import", tmp_path / "bank", tmp_path / "v.npy", "--part", "test"),
-        *("--orientation", "chw", "--order", "rgb", *STATED),
-    )
-    (row,) = table_of(tmp_path / "bank")
-    rho, _ = load_perturbation(str(tmp_path / "bank" / "test-0000.safetensors"))
-    assert row["l2"] == f"{np.linalg.norm(truth(8)):.0f}"
-    assert row["linf"] == f"{float(rho.abs().max()):.1f}"
-    assert (row["nearest"], row["cosine"], row["seen"]) == ("", "", "unknown")
