@@ -49,3 +49,24 @@ def test_data_free_says_what_it_cannot_use(network, images, labels, linf):
         data_free(network, images, labels, linf, 0)
     with pytest.raises(UapError, match="attack has prior photos"):
         data_free(network, images, labels, linf, 0, prior="photos")
+
+
+@pytest.mark.parametrize("ball", [(math.inf, 8.0), (2.0, 60.0)])
+def test_the_first_step_raises_the_logarithms_of_the_layers_lengths(ball):
+    network, norm = convolutional(), Ball(*ball)
+    crafted = data_free(network, photographs(12), torch.zeros(8), norm, 4, steps=1, step_size=0.5)
+    drawn = torch.rand((3, 12, 12), generator=torch.Generator().manual_seed(4)) * 2 - 1
+    length = float(drawn.abs().max() if norm.p == math.inf else drawn.square().sum().sqrt())
+    start = (0.5 * norm.eps / length * drawn).requires_grad_()
+    colour = torch.tensor([123.7, 116.8, 103.9])[:, None, None]
+    image = ((colour + start).clamp(0, 255)[None] - 127.5) / 127.5
+    hidden = network.model[:3](image)
+    last = network.model[3:8](hidden)
+    product = hidden.square().sum().sqrt() * last.square().sum().sqrt()
+    (up,) = torch.autograd.grad(product.log(), start)
+    step = up.sign() if norm.p == math.inf else up / up.square().sum().sqrt()
+    rho = start.detach() + 0.5 * norm.eps * step
+    if norm.p == 2:
+        rho = rho * min(1.0, norm.eps / float(rho.norm()))
+    rho = rho.clamp(-norm.eps, norm.eps)
+    torch.testing.assert_close(crafted.rho, rho, rtol=1e-3, atol=1e-3)

@@ -16,7 +16,7 @@ NORMS = [Ball(math.inf, 10.0), Ball(2.0, 280.0)]
 
 def plain_loop(network, images, norm, seed, goal, max_passes, max_iterations):
     """The authors' loop without screening: one image at a time, one class at a time."""
-    rho = torch.zeros(3, 32, 32)
+    rho, unconverged = torch.zeros(3, 32, 32), 0
     generator = torch.Generator().manual_seed(seed)
     clean = [int(network(images.take([i]).float()).argmax()) for i in range(len(images))]
     for _ in range(max_passes):
@@ -43,7 +43,9 @@ def plain_loop(network, images, norm, seed, goal, max_passes, max_iterations):
                         best = (distance, w / w.norm())
                 total = total + (best[0] + 1e-4) * best[1]
                 iterations += 1
-            if iterations < max_iterations - 1:
+            if iterations >= max_iterations - 1:
+                unconverged += 1
+            else:
                 rho = norm.project(rho + 1.02 * total[0])
         wrong = [
             int(network((images.take([i]).float() + rho).clamp(0, 255)).argmax()) != clean[i]
@@ -51,7 +53,7 @@ def plain_loop(network, images, norm, seed, goal, max_passes, max_iterations):
         ]
         if sum(wrong) / len(wrong) >= goal:
             break
-    return rho
+    return rho, unconverged
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=["linf", "l2"])
@@ -61,7 +63,7 @@ def test_deepfool_uap_equals_the_plain_loop(network, images, labels, norm):
     crafted = deepfool_uap(
         network, few, labels[:12], norm, 3, candidates=8, batch_size=5, **settings
     )
-    expected = plain_loop(network, few, norm, 3, *settings.values())
+    expected, _ = plain_loop(network, few, norm, 3, *settings.values())
     assert float((crafted.rho - expected).abs().max()) < 1e-2
     assert float(norm.size(crafted.rho)) <= norm.eps * (1 + 1e-5)
 
@@ -89,3 +91,13 @@ def test_fewer_classes_than_candidates_are_all_considered(network, images, label
     crafted = deepfool_uap(network, images, labels, linf, 0, max_passes=1, candidates=10)
     expected = deepfool_uap(network, images, labels, linf, 0, max_passes=1, candidates=8)
     assert torch.equal(crafted.rho, expected.rho)
+
+
+def test_a_step_counts_only_where_deepfool_converged(network, images, labels, linf):
+    few = TensorImages(images.images[:12])
+    settings = {"goal": 1.0, "max_passes": 1, "max_iterations": 5}
+    crafted = deepfool_uap(network, few, labels[:12], linf, 3, candidates=8, **settings)
+    expected, unconverged = plain_loop(network, few, linf, 3, *settings.values())
+    assert 0 < unconverged < 12
+    assert float(expected.abs().max()) > 0
+    torch.testing.assert_close(crafted.rho, expected, rtol=0, atol=1e-2)

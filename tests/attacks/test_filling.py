@@ -14,8 +14,8 @@ from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import Bounds
-from uap_lightning.perturbations.record import load_perturbation
+from uap_lightning.perturbations.bank import Bounds, open_bank
+from uap_lightning.perturbations.record import load_perturbation, save_perturbation
 
 
 def test_a_bank_is_filled_once_and_grows(tmp_path, recipe):
@@ -230,4 +230,85 @@ def test_a_broken_file_is_named(tmp_path, recipe):
     path = bank.folder / "train-0000.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UapError, match=r"train-0000\.safetensors is not a readable"):
+        fill_bank(tmp_path, recipe, 1, 1)
+
+
+def test_unseen_fooling_is_measured_on_unseen_images(tmp_path, recipe):
+    # in a ball that is large enough for random signs to fool some
+    recipe = dataclasses.replace(recipe, norm=Ball(math.inf, 60.0))
+    bank = fill_bank(tmp_path, recipe, 3, 1)
+
+    def share(rho, crops):
+        changed = 0
+        for i in range(len(crops)):
+            image = crops.take([i]).float()
+            clean = int(recipe.network(image).argmax())
+            changed += int(recipe.network((image + rho).clamp(0, 255)).argmax()) != clean
+        return changed / len(crops)
+
+    for rho, record in zip([*bank.train, *bank.test], bank.records, strict=True):
+        assert record.fooling_ratio_unseen == pytest.approx(share(rho, recipe.unseen))
+    seen = [record.fooling_ratio for record in bank.records]
+    assert seen != [record.fooling_ratio_unseen for record in bank.records]
+
+
+def test_the_bank_knows_the_photographs_crafted_on(tmp_path, recipe):
+    bank = fill_bank(tmp_path, dataclasses.replace(recipe, photographs=("b", "a")), 1, 1)
+    assert bank.photographs == ("a", "b")
+    assert open_bank(bank.folder, recipe.network, recipe.norm, 32).photographs == ("a", "b")
+    # whatever their order
+    again = fill_bank(tmp_path, dataclasses.replace(recipe, photographs=("a", "b")), 1, 1)
+    assert again.identity == bank.identity
+
+
+def test_odd_candidates_are_named(tmp_path, recipe):
+    whole = fill_bank(tmp_path / "whole", recipe, 1, 1)
+    path = whole.folder / "train-0000.safetensors"
+    candidate = whole.folder / ".candidates" / path.name
+    rho, record = load_perturbation(path)
+
+    def said(expected):
+        path.unlink(missing_ok=True)
+        with pytest.raises(UapError, match=r"\.candidates/train-0000\.safetensors.*" + expected):
+            fill_bank(tmp_path / "whole", recipe, 1, 1)
+
+    candidate.write_bytes(path.read_bytes()[:200])
+    said("is not a readable safetensors file")
+    for change, expected in (
+        ({"seed": record.seed + 1}, "was crafted by another recipe"),
+        ({"attempt": 1}, "was crafted by another recipe"),
+        ({"attack": {"name": "stripes"}}, "was crafted by another recipe"),
+        ({"network": "vgg16"}, "was made with network vgg16: expected tiny"),
+        ({"weights": "0a"}, "was made with weights 0a"),
+        ({"eps": 8.0}, r"was made with eps 8\.0: expected 10\.0"),
+    ):
+        save_perturbation(candidate, rho, dataclasses.replace(record, **change))
+        said(expected)
+    save_perturbation(candidate, rho * 2, record)
+    said("norm 20: expected 32 x 32 and at most 10")
+    save_perturbation(candidate, rho[:, :16, :16], record)
+    said("has 16 x 16 pixels")
+    save_perturbation(candidate, rho, record)
+    assert fill_bank(tmp_path / "whole", recipe, 1, 1).digest == whole.digest
+
+
+def test_a_candidate_with_a_setting_left_to_the_seed_is_let_in(tmp_path, recipe):
+    drawn = dataclasses.replace(recipe, settings={"name": "signs", "drawn": None})
+    assert "drawn" in fill_bank(tmp_path, drawn, 1, 1).records[0].attack
+
+
+def test_a_broken_note_of_rejections_is_named(tmp_path, recipe):
+    strict = dataclasses.replace(recipe, bounds=Bounds(1.0, 0.15, 1))
+    with pytest.raises(UapError, match="in 1 attempts"):
+        fill_bank(tmp_path, strict, 1, 1)
+    (note,) = tmp_path.glob("*/.candidates/train-0000.json")
+    for content in ("{}", '{"reasons": 3}', '{"reasons": [1]}', "[" * 100_000):
+        note.write_text(content)
+        with pytest.raises(UapError, match=r"train-0000\.json is not"):
+            fill_bank(tmp_path, strict, 1, 1)
+
+
+def test_a_network_with_a_long_name_is_told(tmp_path, recipe):
+    recipe.network.name = "n" * 300
+    with pytest.raises(UapError, match="cannot be created"):
         fill_bank(tmp_path, recipe, 1, 1)
