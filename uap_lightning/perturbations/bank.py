@@ -179,10 +179,15 @@ def perturbations_of(folder: Path) -> dict[str, tuple[Tensor, Record]]:
     Raises:
         UapError: they are not described, or a file is broken or does not belong to them.
     """
-    files = [
-        *sorted(folder.glob("train-*.safetensors")),
-        *sorted(folder.glob("test-*.safetensors")),
-    ]
+    try:
+        files = [
+            *sorted(folder.glob("train-*.safetensors")),
+            *sorted(folder.glob("test-*.safetensors")),
+        ]
+    except OSError as error:
+        raise UapError(
+            f"{folder} cannot be read ({error.strerror}): give the folder of a bank."
+        ) from error
     if not files:
         return {}
     description = read_description(folder)
