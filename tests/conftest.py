@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.tiny import SETTINGS, TINY, TensorImages, composed
+from tests.tiny import SETTINGS, TINY, TensorImages, typed_config
 from uap_lightning.attacks.filling import Recipe
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.attacks.universal import Universal
@@ -88,7 +88,7 @@ def defense(tmp_path, images):
 @pytest.fixture
 def recipe():
     """What makes a bank of random signs for the tiny network; ``attack.made`` has its seeds."""
-    cfg = composed("craft", *TINY, "attack.steps=40")
+    cfg = typed_config("craft", *TINY, "attack.steps=40")
     data, network = load_data_and_network(cfg)
     made = []
 

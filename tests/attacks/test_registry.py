@@ -4,26 +4,21 @@ import json
 from functools import partial
 from pathlib import Path
 
-import pytest
-import yaml
 from hydra.utils import get_object
 
+from tests.tiny import composed
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.registry import ATTACKS, recorded
 from uap_lightning.jobs.config import find_conf
 
-FILES = sorted(Path(find_conf(), "attack").glob("*.yaml"))
+FILES = sorted(file.stem for file in Path(find_conf(), "attack").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_config_is_called_as_its_attack(file):
-    content = yaml.safe_load(file.read_text())
-    assert content["name"] == file.stem
-    assert get_object(content["_target_"]) is ATTACKS[file.stem]
-
-
-def test_every_attack_has_a_config():
-    assert {file.stem for file in FILES} == set(ATTACKS)
+def test_every_config_is_called_as_its_attack():
+    found = {file: composed("craft", f"attack={file}").attack for file in FILES}
+    for file, attack in found.items():
+        assert get_object(attack["_target_"]) is ATTACKS[attack.name], file
+    assert {attack.name for attack in found.values()} == set(ATTACKS)
 
 
 def test_a_record_has_the_name_and_the_arguments():

@@ -1,27 +1,86 @@
-"""Finding the bank of a config, and crafting it where it is missing."""
+"""The stages that commands share."""
 
+import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from tests.tiny import TINY, composed
+from tests.tiny import QUICK_TRAIN, TINY, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.craft import craft
-from uap_lightning.jobs.stages import find_bank, load_data_and_network
+from uap_lightning.jobs.stages import (
+    build_trainer,
+    check_labels,
+    find_bank,
+    load_data_and_network,
+    predicted,
+)
+from uap_lightning.networks import TargetNetwork
 from uap_lightning.results.file import read_results
 
 
+class Centre(nn.Module):
+    """Says the colour of one pixel; which one is no weight."""
+
+    def __init__(self, row):
+        super().__init__()
+        self.row = row
+
+    def extra_repr(self):
+        return f"row={self.row}"
+
+    def forward(self, x):
+        return x[:, :, self.row, 0]
+
+
+def test_predictions_are_kept_for_each_network_alone():
+    data, _ = load_data_and_network(typed_config("craft", *TINY))
+    wrapped = [
+        TargetNetwork(Centre(row), name, [0.0] * 3, [1.0] * 3)
+        for name, row in (("one", 0), ("one", 31), ("other", 0))
+    ]
+    # No weights at all: the digests of all three are the same.
+    assert len({network.digest for network in wrapped}) == 1
+    for network in wrapped:
+        images = torch.stack([data.test.pixels(n) for n in range(len(data.test))]).float()
+        expected = images[:, :, network.model.row, 0].argmax(1)
+        for _ in range(2):
+            assert torch.equal(predicted(network, data.test, data.cache_dir).prediction, expected)
+    assert len(list(data.cache_dir.glob("predictions-*"))) == 4 + 3
+
+
+def test_labels_of_another_network_are_refused():
+    data, network = load_data_and_network(typed_config("craft", *TINY))
+    check_labels(data, network)
+    other = copy.copy(network)
+    other.classes = lambda size: 3
+    with pytest.raises(UapError, match="have class 7 and the network tiny has 3 classes"):
+        check_labels(data, other)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["trainer.devices=0", "trainer.devices=-3", "trainer.devices=foo", "+trainer.strategy=none"],
+)
+def test_what_lightning_refuses_is_told_in_a_sentence(setting):
+    with pytest.raises(UapError, match="trainer does not fit"):
+        build_trainer(typed_config("train", *QUICK_TRAIN, setting))
+
+
 def test_the_config_makes_or_names_the_bank():
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
     for record in bank.records:
         assert record.fooling_ratio >= 0.8
         assert record.cosine <= 0.15
         assert record.fooling_ratio_unseen is not None
-    named = composed("craft", *TINY, f"bank.path='{bank.folder}'")
+    named = typed_config("craft", *TINY, f"bank.path='{bank.folder}'")
     assert find_bank(named, data, network).digest == bank.digest
 
 
@@ -39,7 +98,7 @@ def test_a_finished_command_sees_that_its_bank_is_gone(caplog):
 
 
 def test_a_record_and_a_bank_hold_names_and_no_paths():
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1", "attack.steps=40")
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1", "attack.steps=40")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
     settings = {"steps": 40, "batch_size": 8, "step_size": 0.2, "momentum": 0.9}
@@ -51,14 +110,13 @@ def test_a_record_and_a_bank_hold_names_and_no_paths():
 
 
 def test_test_photographs_that_were_crafted_on_are_refused():
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1", "attack.steps=40")
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1", "attack.steps=40")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
-    crafted = {photograph.identity for photograph in data.source().train}
-    assert set(bank.photographs) < crafted
-    named = composed("craft", *TINY, f"bank.path='{bank.folder}'")
+    assert set(bank.photographs) < set(data.trained_on)
+    named = typed_config("craft", *TINY, f"bank.path='{bank.folder}'")
     moved = list(bank.photographs)[:3]
-    data.tested_on = {**data.tested_on, **dict.fromkeys(moved, "x")}
+    data = replace(data, tested_on={**data.tested_on, **dict.fromkeys(moved, "x")})
     expected = f"crafted on 3 of the {len(data.tested_on)} test photographs"
     with pytest.raises(UapError, match=expected):
         find_bank(named, data, network)

@@ -335,7 +335,7 @@ def squeezenet():
     shown = transforms.Compose(
         [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
     )
-    files = sorted((PUBLISHED.parent / "imagenet-sample").glob("*.JPEG"))[::30]
+    files = sorted((PUBLISHED.parent / "imagenet-sample").glob("*.JPEG"))[::14]
     images = torch.stack([shown(Image.open(file).convert("RGB")) for file in files]).float()
     return network, images, network.predict(images)
 
@@ -344,7 +344,7 @@ def squeezenet():
 @pytest.mark.parametrize(
     ("path", "source", "turns"),
     [
-        ("lts4/GoogLeNet.mat", "lts4_mat", ("bgr", "transposed", "flipped", "mirrored")),
+        ("lts4/GoogLeNet.mat", "lts4_mat", ("bgr", "transposed", "flipped")),
         ("sfr/CaffeNet/caffenet_adv_iter_1.h5", "sfr_uap_h5", ("bgr", "transposed", "flipped")),
         ("fff/perturbation_googlenet_mean.npy", "fff_npy", ("bgr",)),
     ],
@@ -356,11 +356,10 @@ def test_a_published_perturbation_fools_most_as_it_is_read(squeezenet, path, sou
         "bgr": rho.flip(0),
         "transposed": rho.transpose(1, 2),
         "flipped": rho.flip(1),
-        "mirrored": rho.flip(2),
     }
 
     def harm(perturbation):
-        """Mean cross-entropy to the clean classes: finer than how many of 20 are fooled."""
+        """Mean cross-entropy to the clean classes: finer than how many are fooled."""
         with torch.no_grad():
             logits = network((images + perturbation).clamp(0, 255))
         return float(torch.nn.functional.cross_entropy(logits, said))
