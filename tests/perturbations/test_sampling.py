@@ -66,9 +66,13 @@ def test_relatives_are_mixed_with_another_and_weakened_at_times():
 def test_the_sampler_mixes_members_of_the_set():
     norm = Ball(math.inf, 10.0)
     rho = torch.zeros(2, 3, 8, 8)
-    rho[0, 0, 0, 0], rho[1, 0, 0, 0] = 3.0, 10.0
+    rho[0, 0, 0, 0], rho[1, 0, 0, 0] = 0.1, 10.0
     middle = torch.full((600, 3, 8, 8), 127.0)
     perturbed, _ = PerturbationSampler(rho, 1.0, True, norm, 0)(middle, 0)
     places = ((perturbed - middle) != 0).flatten(1).sum(1)
     # 3 in 10 are mixtures, and one in 192 of those puts both at one place
     assert 0.22 < float((places == 2).float().mean()) < 0.38
+    # half of them of one member and the other
+    pairs = (perturbed - middle).abs()[places == 2].flatten(1).topk(2, dim=1).values
+    unlike = (pairs[:, 0] > 1.9) & (pairs[:, 1] < 0.2)
+    assert 0.3 < float(unlike.float().mean()) < 0.7
