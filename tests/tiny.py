@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from PIL import Image
 from torch import nn
 
 from uap_lightning.jobs.config import find_conf, register_schemas, typed
@@ -123,6 +124,16 @@ CAFFENET = TargetNetwork(torch.nn.Identity(), "caffenet", [0.0] * 3, [1.0] * 3)
 
 
 STATED = ("--network", "caffenet", "--norm", "linf", "--eps", 10)
+
+
+def write_images(folder: Path, count=4, size=(40, 30), mode="RGB") -> Path:
+    """Photographs of noise, each with its own; ``size`` is width and height."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
+    return folder
 
 
 def sweep(entry, monkeypatch, capsys, *overrides):
