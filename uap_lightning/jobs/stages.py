@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.registry import recorded
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
@@ -22,7 +23,7 @@ from uap_lightning.jobs.config import build
 from uap_lightning.jobs.groups import Node, TrainingConfig
 from uap_lightning.jobs.schema import CraftConfig, MeasureConfig
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
+from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.module import RectifierModule
@@ -106,15 +107,19 @@ def find_bank(cfg: CraftConfig, data: Collection, network: TargetNetwork) -> Ban
     norm = cfg.ball()
     network.classes(data.crop)
     if cfg.bank.path is not None:
-        return open_bank(Path(cfg.bank.path), network, norm, data.crop)
+        bank = open_bank(Path(cfg.bank.path), network, norm, data.crop)
+        check_unseen(bank, data.tested_on)
+        return bank
+    attack = build(cfg.attack)
     recipe = Recipe(
         network=network,
         norm=norm,
-        attack=build(cfg.attack),
-        settings=cfg.attack,
+        attack=attack,
+        settings=recorded(attack, cfg.attack),
         bounds=Bounds(cfg.bank.min_fooling_ratio, cfg.bank.max_cosine, cfg.bank.attempts),
         craft=predicted(network, data.craft, data.cache_dir),
         unseen=data.unseen and predicted(network, data.unseen, data.cache_dir),
+        photographs=tuple(data.crafted_on),
         seed=cfg.seed,
     )
     return fill_bank(Path(cfg.paths.bank_dir), recipe, cfg.bank.train, cfg.bank.test)
