@@ -110,7 +110,7 @@ def find_bank(cfg: CraftConfig, data: Collection, network: TargetNetwork) -> Ban
         bank = open_bank(Path(cfg.bank.path), network, norm, data.crop)
         check_unseen(bank, data.tested_on)
         return bank
-    attack = build(cfg.attack)
+    attack: Attack = build(cfg.attack)
     recipe = Recipe(
         network=network,
         norm=norm,
