@@ -174,7 +174,7 @@ def require_results(jobs: Iterable[Job]) -> None:
     for job in jobs:
         path = job.folder / FILE
         try:
-            status = read_results(path)["status"] if path.is_file() else "missing"
+            status = read_results(path).status if path.is_file() else "missing"
         except UapError as error:
             raise SystemExit(f"error: {error}") from error
         if status != "ok":
@@ -185,5 +185,5 @@ def require_results(jobs: Iterable[Job]) -> None:
 
 def settings_of(job: Job) -> DictConfig:
     """The config of a finished job, with the types of its schema."""
-    config = cast(dict[str, object], read_results(job.folder / FILE)["config"])
+    config = read_results(job.folder / FILE).config
     return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(SCHEMAS[job.verb]), config))

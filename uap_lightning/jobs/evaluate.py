@@ -64,9 +64,9 @@ def evaluate(cfg: DictConfig) -> float | None:
         else:
             check_same(run, Path(cfg.defense))
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
-    show([run.content])
-    rows = run.content["rows"]
-    return rows[0]["defense_rate"] if rows else None
+    show([run.result])
+    rows = run.result.rows
+    return rows[0].defense_rate if rows else None
 
 
 def perturbation_network(cfg: DictConfig, network: TargetNetwork) -> TargetNetwork:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import locked, make_folder, write_json
 from uap_lightning.core.version import git_commit, library_versions
 from uap_lightning.jobs.check import check
-from uap_lightning.results.file import FILE, SCHEMA, read_results
+from uap_lightning.results.file import FILE, SCHEMA, RunResult, read_results
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class Run:
             "digests": {},
         }
 
+    @property
+    def result(self) -> RunResult:
+        """What ``results.json`` holds, with its types."""
+        return RunResult(**self.content)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage of the job; the seconds of an interrupted stage add up."""
@@ -86,7 +92,7 @@ class Run:
     def write(self) -> None:
         """Bring ``results.json`` up to date; the first of several processes does so for all."""
         if is_first():
-            write_json(self.folder / FILE, self.content)
+            write_json(self.folder / FILE, asdict(self.result))
 
 
 @contextmanager
@@ -150,7 +156,7 @@ def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
 def _take_up(run: Run, cfg: DictConfig) -> None:
     """Continue what an earlier run of the same config left in the folder."""
     path = run.folder / FILE
-    earlier = read_results(path) if path.exists() else None
+    earlier = vars(read_results(path)) if path.exists() else None
     checkpoints = run.folder / "checkpoints"
     if earlier is None:
         return
@@ -160,9 +166,7 @@ def _take_up(run: Run, cfg: DictConfig) -> None:
     finished = earlier["status"] == "ok"
     if not difference and not (finished and cfg.overwrite):
         run.finished = finished
-        kept: dict[str, Any] = {
-            key: earlier[key] for key in ("run_id", "seconds") if key in earlier
-        }
+        kept: dict[str, Any] = {key: earlier[key] for key in ("run_id", "seconds") if earlier[key]}
         run.content = earlier if finished else {**run.content, **kept}
     elif cfg.overwrite or not (finished or checkpoints.exists()):
         # What an earlier run trained is not to be gone on from.

@@ -21,6 +21,7 @@ from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.ball import Ball, scaled_ball
 from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
+from uap_lightning.results.row import Row
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.module import RectifierModule
 
@@ -131,29 +132,30 @@ def test(
     data: PhotographDataModule,
     bank: Bank,
     condition: Condition,
-) -> list[dict[str, object]]:
+) -> list[Row]:
     """Test on unseen photographs and unseen perturbations: one row for each protocol."""
     data.draw = draw_pairs(bank.test, len(data.test), cfg.seed)
     with interruptible(trainer):
         trainer.test(module, datamodule=data, verbose=False)
     labelled = bool((data.test.label >= 0).all())
+    attack = bank.records[-1].attack.get("name")
     return [
-        {
-            "train_network": condition["train_network"],
-            "train_norm": condition["train_norm"],
-            "rectifier": condition["rectifier"],
-            "detector": condition["detector"],
-            "test_network": module.network.name,
-            "perturbation_network": bank.records[-1].network,
-            "attack": bank.records[-1].attack.get("name"),
-            "test_norm": cfg.norm.name,
-            "protocol": protocol,
-            "label_source": "ground_truth" if labelled else "prediction",
-            **row,
-        }
+        Row(
+            train_network=str(condition["train_network"]),
+            train_norm=str(condition["train_norm"]),
+            rectifier=str(condition["rectifier"]),
+            detector=str(condition["detector"]),
+            test_network=module.network.name,
+            perturbation_network=bank.records[-1].network,
+            attack=None if attack is None else str(attack),
+            test_norm=cfg.norm.name,
+            protocol=protocol,
+            label_source="ground_truth" if labelled else "prediction",
+            **vars(numbers),
+        )
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         if isinstance(callback, ComputeMetrics)
-        for protocol, row in callback.rows.items()
+        for protocol, numbers in callback.rows.items()
     ]
 
 

@@ -22,6 +22,7 @@ from uap_lightning.detectors import Detector, fit_detector
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.results.metrics import Outcomes, summarise
 from uap_lightning.results.protocols import Protocol
+from uap_lightning.results.row import Numbers
 from uap_lightning.training.module import RectifierModule
 from uap_lightning.training.outcomes import DefenseMetrics
 from uap_lightning.training.panel import draw_panel
@@ -129,7 +130,7 @@ class ComputeMetrics(Callback):
     def __init__(self, protocols: Mapping[str, Mapping[str, Any]], seed: int) -> None:
         self.protocols = {name: Protocol(**values) for name, values in protocols.items()}
         self.seed = seed
-        self.rows: dict[str, dict[str, object]] = {}
+        self.rows: dict[str, Numbers] = {}
         self._metrics = DefenseMetrics()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,7 +157,7 @@ class ComputeMetrics(Callback):
             for name, protocol in self.protocols.items()
         }
         for name, row in self.rows.items():
-            for metric, value in row.items():
+            for metric, value in vars(row).items():
                 if isinstance(value, float):
                     pl_module.log(f"test/{name}/{metric}", value, sync_dist=True)
 
