@@ -8,8 +8,8 @@ from rich.text import Text
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
+from uap_lightning.core.terminal import plain
 from uap_lightning.jobs.check import check
-from uap_lightning.results.escape import plain
 from uap_lightning.results.page import render
 from uap_lightning.results.paper import read_paper
 from uap_lightning.results.rows import find_results, gather_rows

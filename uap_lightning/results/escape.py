@@ -1,7 +1,8 @@
 """Text from outside, such as names in a file that others wrote, where it could do something."""
 
-import unicodedata
 from typing import TypeVar
+
+from uap_lightning.core.terminal import plain
 
 T = TypeVar("T")
 
@@ -25,12 +26,6 @@ _TEX = {
 }
 
 
-def plain(text: str) -> str:
-    """The text on one line, with a � for what a terminal or an encoder would not print."""
-    line = " ".join(text.split())
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in line)
-
-
 def for_markdown(text: str) -> str:
     """The text as Markdown shows it: no tag, link, emphasis by stars, code or table column."""
     return plain(text).translate(_MARKDOWN)
@@ -41,7 +36,7 @@ def for_csv(value: T) -> T | str:
     if not isinstance(value, str):
         return value
     line = plain(value)
-    return f"'{line}" if line.startswith(_FORMULA) else line
+    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
 
 
 def for_latex(text: str) -> str:

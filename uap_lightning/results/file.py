@@ -1,31 +1,16 @@
 """``results.json``: what a run found, from which every table is rendered."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, FiniteFloat
+from pydantic import FiniteFloat
 
 from uap_lightning.core.storage import read_as
 from uap_lightning.results.row import Line, Row
 
 SCHEMA: Final = 1
 FILE = "results.json"
-
-
-def _finite(config: dict[str, Any]) -> dict[str, Any]:
-    """The config as it is; pydantic names the key and repeats what is said here."""
-    left: list[tuple[str, object]] = list(config.items())
-    while left:
-        key, value = left.pop()
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{key} is {value} and should be a finite number")
-        if isinstance(value, dict):
-            left += [(f"{key}.{name}", item) for name, item in value.items()]
-        elif isinstance(value, list):
-            left += [(f"{key}.{number}", item) for number, item in enumerate(value)]
-    return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +39,7 @@ class RunResult:
     rows: list[Row]
     seed: int | None = None
     seconds: dict[Line, FiniteFloat] = field(default_factory=dict)
-    config: Annotated[dict[str, Any], AfterValidator(_finite)] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     versions: dict[Line, Line] = field(default_factory=dict)
     commit: Line | None = None
     digests: dict[Line, Line] = field(default_factory=dict)

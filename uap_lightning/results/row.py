@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, FiniteFloat, NonNegativeInt
 
-from uap_lightning.results.escape import plain
+from uap_lightning.core.terminal import plain
 
 # Text of a file that others may have written: one line, and nothing that steers a terminal.
 Line = Annotated[str, AfterValidator(plain)]

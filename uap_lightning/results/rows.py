@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.results.escape import plain
+from uap_lightning.core.terminal import plain
 from uap_lightning.results.file import FILE, SCHEMA, RunResult, read_results
 from uap_lightning.results.paper import PaperRow
 from uap_lightning.results.row import Condition, Row

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from uap_lightning.results.escape import plain
+from uap_lightning.core.terminal import plain
 from uap_lightning.results.file import RunResult
 from uap_lightning.results.row import Row
 from uap_lightning.results.rows import condition_label
