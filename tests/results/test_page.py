@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.test_report import a_row, found, result, whole_network, write
+from tests.results.samples import a_row, found, result, whole_network, write
 from uap_lightning.results.page import render
 from uap_lightning.results.rows import find_results, gather_rows
 
