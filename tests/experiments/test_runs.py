@@ -11,8 +11,7 @@ from experiments import (
     norm_tables,
     synthetic_figure,
 )
-from tests.tiny import composed
-from uap_lightning.jobs.check import check
+from tests.tiny import typed_config
 
 SCRIPTS = (norm_tables, cross_network_tables, synthetic_figure, dct_compression, examples)
 
@@ -28,9 +27,8 @@ def test_a_dry_run_prints_commands_that_compose_and_runs_nothing(script, tmp_pat
         program, flag, module, *overrides = shlex.split(line)
         assert (program, flag) == ("python", "-m")
         kept = [override for override in overrides if not override.startswith("hydra.")]
-        cfg = composed(module.partition(".")[2], *kept)
-        check(cfg)
-        seen.add((cfg.network.name, cfg.norm.name))
+        cfg = typed_config(module.partition(".")[2], *kept)
+        seen.add((cfg.network["name"], cfg.norm.name))
     networks = {"caffenet", "vggf", "googlenet_bvlc"}
     norms = {"linf"} if script is examples else {"l2", "linf"}
     assert seen == {(network, norm) for network in networks for norm in norms}
