@@ -143,7 +143,7 @@ def test_chromium_shows_the_page_without_a_complaint_and_loads_nothing(html):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_fits_the_screen(html, width):
     measure = """<script>
     document.title = [innerWidth, document.documentElement.scrollWidth].join(" ");
