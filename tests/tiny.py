@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from PIL import Image
 
 from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.jobs.schema import (
@@ -77,6 +79,16 @@ def run(module: str, *overrides: str, cwd: Path):
         timeout=300,
         check=False,
     )
+
+
+def write_images(folder: Path, count=4, size=(40, 30), mode="RGB") -> Path:
+    """Photographs of noise, each with its own; ``size`` is width and height."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
+    return folder
 
 
 def sweep(entry, monkeypatch, capsys, *overrides):

@@ -11,7 +11,9 @@ from tests.results.samples import a_row, result, write
 
 def test_the_readme_shows_the_committed_results():
     text = readme_tables.README.read_text()
-    assert readme_tables.blocks(text) == readme_tables.tables()
+    known = readme_tables.tables()
+    assert "quickstart" in known
+    assert {name: readme_tables.blocks(text).get(name) for name in known} == known
 
 
 def test_every_number_of_the_quickstart_is_in_its_line():

@@ -56,5 +56,5 @@ def test_labels_of_another_network_are_refused():
     ["trainer.devices=0", "trainer.devices=-3", "trainer.devices=foo", "+trainer.strategy=none"],
 )
 def test_what_lightning_refuses_is_told_in_a_sentence(setting):
-    with pytest.raises(UapError, match="trainer does not fit"):
+    with pytest.raises(UapError, match="Trainer cannot be made of its settings"):
         build_trainer(typed_config("train", *QUICK_TRAIN, setting))
