@@ -30,7 +30,7 @@ def test_a_split_is_a_partition_of_the_share_asked_for(count, share, seed):
     assert not set(split.train) & set(split.test)
     for side in (split.train, split.test):  # in the order of the files
         assert list(side) == sorted(side, key=lambda p: int(p.path.stem))
-    assert split.numbered_classes is None
+    assert split.classes is None
     assert random_split(every, share, seed) == split
 
 
@@ -52,7 +52,7 @@ def test_labelled_photographs_are_tested_first():
     assert any(None in {p.label for p in random_split(some, 0.3, s).test} for s in range(10))
 
 
-@pytest.mark.parametrize(("count", "share", "tested"), [(10, 0.0, 0), (10, 1.0, 10), (3, 0.1, 0)])
+@pytest.mark.parametrize(("count", "share", "tested"), [(10, 0.0, 0), (10, 1.0, 0), (3, 0.1, 0)])
 def test_a_side_without_a_photograph_is_refused(count, share, tested):
     with pytest.raises(UapError) as error:
         random_split(photographs(count), share, 0)
@@ -94,10 +94,10 @@ def test_a_member_of_a_tar_file_is_read_where_it_lies():
         (first, second) = archive.getmembers()
     for member, content in ((first, b"first photograph"), (second, b"the second")):
         inside = Photograph(Path("all.tar"), 3, member.name, member.offset_data, member.size)
-        assert inside.open().read() == content
+        assert inside.read() == content
         assert inside.name == f"all.tar:{member.name}"
     alone = Photograph(Path("b.png"), None)
-    assert alone.open().read() == b"the second"
+    assert alone.read() == b"the second"
     assert alone.name == "b.png"
     assert alone.labelled(7) == Photograph(Path("b.png"), 7)
-    assert Split((alone,), (), 4).numbered_classes == 4
+    assert Split((alone,), (), 4).classes == 4
