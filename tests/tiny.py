@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -30,6 +31,11 @@ class TensorImages:
 
     def take(self, numbers):
         return self.images[list(numbers)]
+
+
+def pixels(count=2, size=32, seed=0):
+    """Random images: float N x 3 x size x size, 0-255."""
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 255
 
 
 def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfig:
