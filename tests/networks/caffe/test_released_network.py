@@ -17,10 +17,9 @@ from tests.networks.caffe.networks import (
     pixels,
     refused,
 )
-from tests.tiny import composed
+from tests.tiny import composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, read_tensors
-from uap_lightning.jobs.check import check
 from uap_lightning.jobs.config import build
 from uap_lightning.networks.caffe import released_network
 from uap_lightning.networks.caffe.caffenet import caffenet
@@ -34,8 +33,7 @@ def test_googlenet_takes_other_sizes_and_the_others_say_what_they_take(tmp_path)
 
 def test_converting_is_done_once_and_its_file_can_be_given(tmp_path, monkeypatch):
     _, path = narrow(tmp_path)
-    cfg = composed("train", "network=caffenet", f"network.weights={path}", "paths.cache_dir=c")
-    check(cfg)
+    cfg = typed_config("train", "network=caffenet", f"network.weights={path}", "paths.cache_dir=c")
     network = build(cfg.network)
     (converted,) = Path("c").glob("weights-caffenet-*.safetensors")
     metadata = read_tensors(converted)[1]
