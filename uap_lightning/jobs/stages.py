@@ -22,6 +22,7 @@ from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.training.callbacks import ComputeMetrics
+from uap_lightning.training.checkpoint_io import AtomicCheckpointIO
 from uap_lightning.training.module import RectifierModule
 
 # What a defence was trained on, as plain strings and numbers.
@@ -148,6 +149,7 @@ def build_trainer(
             logger=list(loggers),
             default_root_dir=cfg.paths.output_dir,
             max_steps=max_steps,
+            plugins=[AtomicCheckpointIO()],
         )
     except UapError:
         raise
