@@ -6,13 +6,22 @@ import torch
 
 from uap_lightning.core.errors import UapError
 
-# Whoever starts several processes numbers them by these: Lightning, torchrun, SLURM.
-_NUMBERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-
 
 def is_first() -> bool:
-    """Whether this is the one that writes of the processes that train together, or alone."""
-    return all(int(os.environ.get(name, "0")) == 0 for name in _NUMBERS)
+    """Whether this is the one that writes of the processes that train together, or alone.
+
+    Numbers count where somebody started several processes: torchrun and Lightning say how many
+    they are (``WORLD_SIZE``), and so does a step of srun. A number without them, such as the one
+    that a job script hands on to all it starts, says nothing.
+    """
+    given = os.environ
+    if int(given.get("WORLD_SIZE", "1")) > 1:
+        names = ["RANK"] if "RANK" in given else ["LOCAL_RANK", "NODE_RANK"]
+    elif "SLURM_STEP_ID" in given and int(given.get("SLURM_NTASKS", "1")) > 1:
+        names = ["SLURM_PROCID"]
+    else:
+        return True
+    return all(int(given.get(name, "0")) == 0 for name in names)
 
 
 def pick_device(accelerator: str) -> torch.device:

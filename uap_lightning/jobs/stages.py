@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
-from uap_lightning.core.device import pick_device, pick_precision
+from uap_lightning.core.device import is_first, pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
 from uap_lightning.data import Collection, EvaluationDataModule
@@ -139,6 +140,9 @@ def build_trainer(
         UapError: Lightning refuses an argument.
     """
     precision = training.precision if training else "32-true"
+    if is_first():
+        # Lightning takes a number that a job script hands on for this process's own.
+        rank_zero_only.rank = 0
     try:
         trainer: Trainer = build(
             cfg.trainer,
