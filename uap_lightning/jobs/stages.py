@@ -142,7 +142,7 @@ def build_trainer(
     precision = training.precision if training else "32-true"
     if is_first():
         # Lightning takes a number that a job script hands on for this process's own.
-        rank_zero_only.rank = 0
+        setattr(rank_zero_only, "rank", 0)  # noqa: B010 - declared as a plain function
     try:
         trainer: Trainer = build(
             cfg.trainer,

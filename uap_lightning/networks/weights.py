@@ -58,6 +58,19 @@ def check_file(path: Path, sha256: str | None) -> None:
         )
 
 
+def check_classes(classes: int | None) -> None:
+    """That a number of classes is one that a classifier may have.
+
+    Raises:
+        UapError: it is below 1 or above a million.
+    """
+    if classes is not None and not 1 <= classes <= 1_000_000:
+        raise UapError(
+            f"network.classes is {classes}: expected the number of classes of network.weights, "
+            "from 1 to a million, or null for the library's own."
+        )
+
+
 def load_into(model: nn.Module, weights: dict[str, Tensor], name: str, origin: object) -> None:
     """Load ``weights`` into ``model``, every tensor or none.
 
