@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import write_tensors
 from uap_lightning.networks.timm_classifier import timm_classifier
 from uap_lightning.networks.torchvision_classifier import torchvision_classifier
 from uap_lightning.networks.weights import digest_of_weights, load_into, read_weights
