@@ -1,5 +1,6 @@
 """The stages that several commands walk: data and network, bank, Trainer, test."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -15,6 +16,7 @@ from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.core.device import is_first, pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
+from uap_lightning.core.terminal import console
 from uap_lightning.data import Collection, EvaluationDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
@@ -125,7 +127,7 @@ def build_trainer(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     training: TrainingConfig | None = None,
-    max_steps: int = -1,
+    crops: int = 0,
 ) -> Trainer:
     """The Trainer of the config.
 
@@ -134,7 +136,7 @@ def build_trainer(
         loggers: it logs to.
         callbacks: of the stage's own, before those of the config.
         training: how the rectifier is trained; None for a test alone.
-        max_steps: training steps.
+        crops: that it is trained on.
 
     Raises:
         UapError: Lightning refuses an argument.
@@ -143,16 +145,21 @@ def build_trainer(
     if is_first():
         # Lightning takes a number that a job script hands on for this process's own.
         setattr(rank_zero_only, "rank", 0)  # noqa: B010 - declared as a plain function
+    steps = count_steps(training, crops) if training else 0
+    epochs = math.ceil(steps / epoch_of(training, crops)) if training else 0
+    # A file is no place for bars.
+    nodes = {k: v for k, v in cfg.callbacks.items() if k != "progress" or console.is_terminal}
     try:
         trainer: Trainer = build(
             cfg.trainer,
             precision=pick_precision(precision, pick_device(cfg.accelerator)),
             gradient_clip_val=training.gradient_clip if training else None,
-            callbacks=[*callbacks, *(build(node) for node in cfg.callbacks.values())],
-            enable_progress_bar="progress" in cfg.callbacks,
+            callbacks=[*callbacks, *(build(node) for node in nodes.values())],
+            enable_progress_bar="progress" in nodes,
             logger=list(loggers),
             default_root_dir=cfg.paths.output_dir,
-            max_steps=max_steps,
+            max_steps=steps,
+            max_epochs=epochs,
             plugins=[AtomicCheckpointIO()],
         )
     except UapError:
@@ -165,6 +172,16 @@ def build_trainer(
             "the key that is named."
         ) from error
     return trainer
+
+
+def epoch_of(training: TrainingConfig, crops: int) -> int:
+    """Steps that see every crop once."""
+    return math.ceil(crops / training.batch_size)
+
+
+def count_steps(training: TrainingConfig, crops: int) -> int:
+    """Training steps: those of the config, or as many as its epochs have."""
+    return training.steps if training.steps > 0 else epoch_of(training, crops) * training.epochs
 
 
 def test(

@@ -26,7 +26,7 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no narrower set of errors for a bad file
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UapError(
             f"{path} is not a state dict that torch loads with weights_only=True ({reason}): "
             "save model.state_dict() and give that file."
