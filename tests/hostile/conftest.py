@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
         seen.add(name)
         (kept if drawn else left).append(item)
     items[:] = kept
-    config.hook.pytest_deselected(left)
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(scope="session")
