@@ -39,7 +39,7 @@ DEFENSE = "defense=MATERIAL/outputs/run/defense"
 BASE = {
     "craft": (*_CRAFT, *_CHEAP, *SHARED),
     "train": (
-        *(*_CRAFT, *_CHEAP, *SHARED, "rectifier.steps=2", "detector.max_images=40"),
+        *(*_CRAFT, *_CHEAP, *SHARED, "rectifier.training.steps=2", "detector.max_images=40"),
         "callbacks.panel.rows=1",
     ),
     "evaluate": (

@@ -142,11 +142,6 @@ def test_an_image_of_another_kind_is_read(how, images, hostile, material):
     )
 
 
-def error_of(images):
-    """Whether these pixels have no meaning as a photograph's: refusing them is right too."""
-    return False
-
-
 @pytest.mark.parametrize("how", ["fifo", "folder", "loop", "nowhere", "/dev/zero", "/dev/urandom"])
 def test_a_name_that_is_no_file(how, images, hostile, material):
     path = images / "b.png"

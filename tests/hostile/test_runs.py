@@ -52,10 +52,18 @@ def test_a_device_that_is_not_there(command, device, hostile, material):
     "word",
     [
         *("trainer.devices=0", "trainer.devices=-3", "trainer.devices=foo"),
-        *("rectifier.optimizer.lr=abc", "rectifier.optimizer.lr=0", "rectifier.optimizer.lr=-1"),
-        *("rectifier.optimizer.lr=nan", "rectifier.model.width=0", "rectifier.model.blocks=-1"),
+        *(
+            "rectifier.training.optimizer.lr=abc",
+            "rectifier.training.optimizer.lr=0",
+            "rectifier.training.optimizer.lr=-1",
+        ),
+        *(
+            "rectifier.training.optimizer.lr=nan",
+            "rectifier.model.width=0",
+            "rectifier.model.blocks=-1",
+        ),
         *("seed=1000000000000000000000000000000", "seed=-1", "data.resize=0", "name=''"),
-        *("network._target_=os.getcwd", "rectifier.optimizer._target_=os.system"),
+        *("network._target_=os.getcwd", "rectifier.training.optimizer._target_=os.system"),
     ],
 )
 def test_what_a_reader_tries_first(word, hostile, material):
@@ -71,15 +79,29 @@ def test_what_a_reader_tries_first(word, hostile, material):
         *("+trainer.accumulate_grad_batches=3", "+trainer.limit_test_batches=1"),
         *("+trainer.limit_train_batches=0", "+trainer.fast_dev_run=true", "+trainer.max_time=abc"),
         *("+trainer.num_nodes=3", "+trainer.val_check_interval=abc", "+trainer.plugins=nope"),
-        *("rectifier.optimizer.lr=abc", "rectifier.optimizer.lr=0", "rectifier.optimizer.lr=-1"),
-        *("rectifier.optimizer.lr=nan", "rectifier.optimizer.lr=1e30", "rectifier.model.width=0"),
-        *("rectifier.optimizer.betas=[2,3]", "rectifier.optimizer.weight_decay=-1"),
+        *(
+            "rectifier.training.optimizer.lr=abc",
+            "rectifier.training.optimizer.lr=0",
+            "rectifier.training.optimizer.lr=-1",
+        ),
+        *(
+            "rectifier.training.optimizer.lr=nan",
+            "rectifier.training.optimizer.lr=1e30",
+            "rectifier.model.width=0",
+        ),
+        *(
+            "rectifier.training.optimizer.betas=[2,3]",
+            "rectifier.training.optimizer.weight_decay=-1",
+        ),
         *(
             "rectifier.model.width=-8",
             "rectifier.model.width=10000000",
             "rectifier.model.blocks=-1",
         ),
-        *("rectifier.optimizer._target_=os.system", "rectifier.optimizer._target_=nope.nope"),
+        *(
+            "rectifier.training.optimizer._target_=os.system",
+            "rectifier.training.optimizer._target_=nope.nope",
+        ),
         *("rectifier.model._target_=os.system", "rectifier.model._target_=torch.nn.Linear"),
         *("network._target_=os.getcwd", "data._target_=dict", "attack._target_=print"),
         *("detector.model._target_=str", "callbacks.metrics._target_=list"),
@@ -93,7 +115,7 @@ def test_what_a_reader_tries_first(word, hostile, material):
         *("bank.train=0", "bank.test=0", "bank.extended=1", "bank.max_cosine=2", "name=''"),
         *("name=..", "name=../../../escape", "name=/", "name=.", "name='a/b'", "name=null"),
         *("hydra.run.dir=/proc/x", "hydra.run.dir=''", "hydra.sweep.dir=/proc/x"),
-        *("rectifier.scheduler._target_=nope", "rectifier.scheduler.max_lr=abc"),
+        *("rectifier.training.scheduler._target_=nope", "rectifier.training.scheduler.max_lr=abc"),
     ],
 )
 def test_a_setting_of_training_that_cannot_be(word, hostile, material):
@@ -141,9 +163,13 @@ def test_weights_that_are_none(network, weights, hostile, material, tmp_path):
 
 
 SWEEPS = [
-    *("rectifier.steps=2,3", "rectifier.optimizer.lr=0.001,0.002", "rectifier.model.width=8,16"),
+    *(
+        "rectifier.training.steps=2,3",
+        "rectifier.training.optimizer.lr=0.001,0.002",
+        "rectifier.model.width=8,16",
+    ),
     *("detector.max_images=30,40", "bank.extended=4,5", "norm.eps=9,10", "seed=0,1"),
-    *("rectifier=median,gaussian", "rectifier.vary=true,false"),
+    *("rectifier=median,gaussian", "rectifier.training.vary=true,false"),
 ]
 
 
@@ -161,7 +187,7 @@ def test_a_sweep_gives_every_cell_its_own_folder(swept, hostile, material, tmp_p
 
 
 @pytest.mark.parametrize(
-    "swept", ["norm.eps=0,-1", "rectifier.steps=abc,2", "seed=-1,0", "name=a,''"]
+    "swept", ["norm.eps=0,-1", "rectifier.training.steps=abc,2", "seed=-1,0", "name=a,''"]
 )
 def test_a_sweep_with_cells_that_cannot_be(swept, hostile, material):
     base = [w for w in craft(material) if not w.startswith("name=")]
@@ -173,7 +199,14 @@ def test_a_sweep_with_cells_that_cannot_be(swept, hostile, material):
 
 @pytest.mark.parametrize(
     "refused",
-    ["norm.eps=12", "norm.eps=0", "rectifier.steps=3", "seed=7", "bank.train=3", "nokey=1"],
+    [
+        "norm.eps=12",
+        "norm.eps=0",
+        "rectifier.training.steps=3",
+        "seed=7",
+        "bank.train=3",
+        "nokey=1",
+    ],
 )
 def test_a_refused_command_leaves_another_run_as_it_is(refused, hostile, material, tmp_path):
     hostile("train", *train(material), expect="ok")

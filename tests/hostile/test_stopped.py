@@ -36,7 +36,9 @@ def test_ctrl_c_while_crafting(hostile, material, tmp_path):
 
 
 def test_ctrl_c_while_training(hostile, material, tmp_path):
-    given = train(material, "rectifier.steps=100000", "callbacks.checkpoint.every_n_train_steps=5")
+    given = train(
+        material, "rectifier.training.steps=100000", "callbacks.checkpoint.every_n_train_steps=5"
+    )
     started = hostile.start("train", *given, cwd=tmp_path)
     last = tmp_path / "outputs" / "run" / "checkpoints" / "last.ckpt"
     outcome = stop(hostile, started, last.exists, signal.SIGINT)

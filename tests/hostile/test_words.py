@@ -11,8 +11,8 @@ AWKWARD = {
     **{"curly": "a{b", "closing": "a)b", "comma": "a,b", "space": "a b", "newline": "a\nb"},
     **{"dollar": "a$b", "open": "a${b", "backslash": "a\\b", "equals": "a=b", "tab": "a\tb"},
     **{"emoji": "🙂", "bytes": "a\udcffb", "hash": "a#b", "colon": "a:b", "percent": "a%b"},
-    **{"tilde": "~a", "at": "a@b", "markup": "[red]a", "escape": "a\x1b[31mb", "null": "null"},
-    **{"true": "true", "number": "007", "star": "a*b", "edges": " a ", "hidden": ".a"},
+    **{"tilde": "~a", "at": "a@b", "markup": "[red]a", "escape": "a\x1b[31mb"},
+    **{"number": "007", "star": "a*b", "edges": " a "},
 }
 UNKNOWN = {
     **{"key": "nokey=1", "nested": "no.key.at.all=1", "added": "+nokey=1", "option": "--nope"},
@@ -97,8 +97,7 @@ def test_a_name_that_hydra_reads_otherwise(name, key, hostile, material, tmp_pat
         base.append(f"images={next((material / 'images').iterdir())}")
     done = hostile("predict", *base, f"{key}={value}", expect="either")
     if done.verdict == "sentence":
-        quoting = [line for line in done.said.splitlines() if f"'{key}=" in line]
-        assert quoting or "bytes" in done.said or "control" in done.said, done.said
+        assert f"'{key}=" in done.said or f'"{key}=' in done.said, done.said
 
 
 @pytest.mark.parametrize("name", AWKWARD.values(), ids=AWKWARD)
