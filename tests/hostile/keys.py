@@ -1,6 +1,7 @@
 """Every key of every command's config, with every value that it should not have."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -52,6 +53,13 @@ BASE = {
 }
 # What a value out of the ordinary is right for.
 FINE = {("norm.p", "inf")}
+
+
+def words(command: str, material: Path, *more: str) -> list[str]:
+    """The words of a command that does its work; ``more`` replace those of the same key."""
+    changed = {word.partition("=")[0] for word in more}
+    base = (word.replace("MATERIAL", str(material)) for word in BASE[command])
+    return [*(word for word in base if word.partition("=")[0] not in changed), *more]
 
 
 def cases() -> Iterator[tuple[str, str, str, bool]]:

@@ -9,8 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tests.hostile.keys import BASE
-from tests.hostile.test_defenses import WAYS, replace_file
+from tests.hostile.files import WAYS, replace_file
 
 RHO = {
     "nan": lambda rho: rho * math.nan,
@@ -62,9 +61,8 @@ def use(hostile, material, command, bank, expect):
     if command in ("list", "export"):
         words = [command, str(bank)] + (["arrays"] if command == "export" else [])
         return hostile("perturbations.__main__", *words, expect=expect)
-    base = [w.replace("MATERIAL", str(material)) for w in BASE[command]]
-    base = [w for w in base if not w.startswith("bank.path=")]
-    return hostile(command, *base, f"bank.path={bank}", expect=expect)
+    given = words(command, material, f"bank.path={bank}")
+    return hostile(command, *given, expect=expect)
 
 
 @pytest.mark.parametrize("name", ["train-0000", "test-0000"])

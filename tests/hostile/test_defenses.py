@@ -2,15 +2,14 @@
 
 import json
 import math
-import os
-import pickle
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.hostile.keys import BASE
+from tests.hostile.files import WAYS, replace_file
+from tests.hostile.keys import words
 from uap_lightning.core.storage import digest_of, digest_of_file
 
 FILES = ("defense.json", "trained_on.json", "rectifier.safetensors", "detector.safetensors")
@@ -53,12 +52,8 @@ def seal(folder, content=None):
 def use(hostile, material, command, folder, expect, **settings):
     if command == "hub":
         return hostile("hub", "push", str(folder), "user/name", expect=expect, **settings)
-    base = [w.replace("MATERIAL", str(material)) for w in BASE[command]]
-    base = [w for w in base if not w.startswith(("defense=", "images="))]
-    base.append(f"defense={folder}")
-    if command == "predict":
-        base.append(f"images={next((material / 'images').iterdir())}")
-    return hostile(command, *base, expect=expect, **settings)
+    given = words(command, material, f"defense={folder}")
+    return hostile(command, *given, expect=expect, **settings)
 
 
 COMMANDS = ("predict", "evaluate", "export", "hub")
@@ -104,45 +99,6 @@ def test_a_class_that_is_not_a_rectifier(target, stranger, hostile, material):
     content["settings"]["rectifier"][name] = target
     seal(stranger, content)
     use(hostile, material, "predict", stranger, "sentence")
-
-
-def replace_file(path, how):
-    """Put something else in a file's place."""
-    content = path.read_bytes() if path.exists() else b""
-    path.unlink(missing_ok=True)
-    if how == "fifo":
-        os.mkfifo(path)
-    elif how in ("/dev/zero", "/dev/urandom", "/dev/stdin", "/proc/self/mem", "/nope"):
-        path.symlink_to(how)
-    elif how == "loop":
-        path.symlink_to(path)
-    elif how == "folder":
-        path.mkdir()
-    elif how != "missing":
-        path.write_bytes(
-            {
-                "empty": b"",
-                "half": content[: len(content) // 2],
-                "pickle": pickle.dumps({"a": print}),
-                "text": b"no such thing",
-                "bytes": b"\xff\xfe\x00" * 50,
-                "deep": b"[" * 10_000 + b"]" * 10_000,
-                "deep object": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
-                "list": b"[]",
-                "number": b"1" + b"0" * 5000,
-                "constant": b"NaN",
-                "object": b"{}",
-                "header": b"\xff" * 8 + b"{}",
-                "large header": (10**8).to_bytes(8, "little") + b"{" * 100,
-            }[how]
-        )
-
-
-WAYS = (
-    *("fifo", "/dev/zero", "/dev/urandom", "/nope", "loop", "folder", "missing", "empty", "half"),
-    *("pickle", "text", "bytes", "deep", "deep object", "list", "number", "constant", "object"),
-    *("header", "large header"),
-)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from tests.hostile.test_defenses import WAYS, replace_file
+from tests.hostile.files import WAYS, replace_file
 
 OWN = ["--orientation", "chw", "--order", "rgb"]
 KNOWN = ["--network", "tiny", "--norm", "linf", "--eps", "10", "--part", "train"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hostile.keys import BASE, cases
+from tests.hostile.keys import BASE, cases, words
 
 
 def short(value):
@@ -14,17 +14,13 @@ def short(value):
     [pytest.param(*case, id=f"{case[0]}-{case[1]}-{short(case[2])}") for case in cases()],
 )
 def test_a_value_out_of_place(command, key, value, refused, hostile, material):
-    base = [
-        w.replace("MATERIAL", str(material)) for w in BASE[command] if not w.startswith(f"{key}=")
-    ]
     quoted = value if value.isascii() else f"'{value}'"
     expect = "sentence" if refused else "either"
     # The sentence names the key, or shows the value where that is a word of its own.
     names = [key.rpartition(".")[2], value.strip("${}")] if refused else []
-    hostile(command, *base, f"{key}={quoted}", expect=expect, says=names)
+    hostile(command, *words(command, material, f"{key}={quoted}"), expect=expect, says=names)
 
 
 @pytest.mark.parametrize("command", BASE)
 def test_the_words_that_these_start_from_work(command, hostile, material):
-    words = [word.replace("MATERIAL", str(material)) for word in BASE[command]]
-    hostile(command, *words, expect="ok")
+    hostile(command, *words(command, material), expect="ok")

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.hostile.keys import BASE
+from tests.hostile.keys import words
 
 WRITERS = ("craft", "train", "evaluate", "report", "predict", "export")
 KEYS = {
@@ -18,12 +18,6 @@ KEYS = {
 }
 ENDS = {"report": "/x", "predict": "/x.csv", "export": "/x.onnx"}
 PLACED = [(command, key) for command in WRITERS for key in KEYS[command]]
-
-
-def words(command, material, *more):
-    keys = {word.partition("=")[0] for word in more}
-    base = [word.replace("MATERIAL", str(material)) for word in BASE[command]]
-    return [*(word for word in base if word.partition("=")[0] not in keys), *more]
 
 
 def mounted(folder, *options):

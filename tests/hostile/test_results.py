@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from tests.hostile.test_defenses import WAYS, replace_file
+from tests.hostile.files import WAYS, replace_file
 
 ODD = {
     **{"none": None, "text": "abc", "nan": math.nan, "list": [1], "object": {"a": {"b": 1}}},

@@ -4,29 +4,16 @@ import json
 
 import pytest
 
-from tests.hostile.keys import BASE
-from tests.hostile.test_words import words
+from tests.hostile.keys import BASE, words
 
 NUMBERS = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "RANK", "LOCAL_RANK", "NODE_RANK")
-
-
-def craft(material, *more):
-    keys = {word.partition("=")[0] for word in more}
-    base = [word for word in words("craft", material) if word.partition("=")[0] not in keys]
-    return [*base, *more]
-
-
-def train(material, *more):
-    keys = {word.partition("=")[0] for word in more}
-    base = [word for word in words("train", material) if word.partition("=")[0] not in keys]
-    return [*base, *more]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["3", "-1", "abc", "", "0.5"])
 def test_a_number_of_a_process_in_the_environment(name, value, hostile, material, tmp_path):
     """A result is written, or the exit status says that none was."""
-    done = hostile("train", *train(material), env={name: value}, expect="either")
+    done = hostile("train", *words("train", material), env={name: value}, expect="either")
     if done.verdict == "ok":
         result = json.loads((tmp_path / "outputs" / "run" / "results.json").read_text())
         assert result["status"] == "ok"
@@ -35,7 +22,7 @@ def test_a_number_of_a_process_in_the_environment(name, value, hostile, material
 
 @pytest.mark.parametrize("command", ["craft", "train"])
 def test_a_job_script_that_numbers_its_task(command, hostile, material, tmp_path):
-    base = craft(material) if command == "craft" else train(material)
+    base = words("craft", material) if command == "craft" else words("train", material)
     env = {"SLURM_PROCID": "3", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "bash"}
     hostile(command, *base, env=env, expect="ok")
     assert list(tmp_path.glob("outputs/**/results.json"))
@@ -67,7 +54,9 @@ def test_a_device_that_is_not_there(command, device, hostile, material):
     ],
 )
 def test_what_a_reader_tries_first(word, hostile, material):
-    hostile("train", *train(material, word), says=[word.partition("=")[0].rpartition(".")[2]])
+    hostile(
+        "train", *words("train", material, word), says=[word.partition("=")[0].rpartition(".")[2]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,7 +108,7 @@ def test_what_a_reader_tries_first(word, hostile, material):
     ],
 )
 def test_a_setting_of_training_that_cannot_be(word, hostile, material):
-    hostile("train", *train(material, word), expect="either")
+    hostile("train", *words("train", material, word), expect="either")
 
 
 @pytest.mark.parametrize("command", ["craft", "train", "evaluate"])
@@ -175,7 +164,7 @@ SWEEPS = [
 
 @pytest.mark.parametrize("swept", SWEEPS)
 def test_a_sweep_gives_every_cell_its_own_folder(swept, hostile, material, tmp_path):
-    base = [w for w in train(material) if not w.startswith("name=")]
+    base = [w for w in words("train", material) if not w.startswith("name=")]
     if swept.startswith("rectifier="):
         base = [w for w in base if not w.startswith("rectifier.")]
     hostile("train", "-m", *base, "protocol=[a]", "callbacks.panel.rows=1", swept, expect="ok")
@@ -190,11 +179,9 @@ def test_a_sweep_gives_every_cell_its_own_folder(swept, hostile, material, tmp_p
     "swept", ["norm.eps=0,-1", "rectifier.training.steps=abc,2", "seed=-1,0", "name=a,''"]
 )
 def test_a_sweep_with_cells_that_cannot_be(swept, hostile, material):
-    base = [w for w in craft(material) if not w.startswith("name=")]
-    if swept.startswith("rectifier"):
-        hostile("train", "-m", *[w for w in train(material) if not w.startswith("name=")], swept)
-    else:
-        hostile("craft", "-m", *base, swept)
+    command = "train" if swept.startswith("rectifier") else "craft"
+    given = [w for w in words(command, material, swept) if w != "name=run"]
+    hostile(command, "-m", *given)
 
 
 @pytest.mark.parametrize(
@@ -209,11 +196,11 @@ def test_a_sweep_with_cells_that_cannot_be(swept, hostile, material):
     ],
 )
 def test_a_refused_command_leaves_another_run_as_it_is(refused, hostile, material, tmp_path):
-    hostile("train", *train(material), expect="ok")
+    hostile("train", *words("train", material), expect="ok")
     folder = tmp_path / "outputs" / "run"
     logs = ("train.log", ".lock")
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in logs}
-    hostile("train", *train(material, refused))
+    hostile("train", *words("train", material, refused))
     after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in logs}
     assert after == before
 

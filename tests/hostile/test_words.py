@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hostile.keys import BASE
+from tests.hostile.keys import BASE, words
 
 OTHERS = ("hub", "workspace", "perturbations.__main__")
 # Whatever stands behind the equals sign, as a shell would hand it over.
@@ -27,10 +27,6 @@ UNKNOWN = {
     **{"conf": "--config-name=nope", "folder": "--config-dir=/nope", "bracket": "[=1"},
     **{"escape": "a\x1b[31m=1", "markup": "[red]x[/red]=1", "markup_value": "nokey=[red]"},
 }
-
-
-def words(command, material):
-    return [word.replace("MATERIAL", str(material)) for word in BASE[command]]
 
 
 @pytest.mark.parametrize(
@@ -91,16 +87,11 @@ def test_a_name_that_hydra_reads_otherwise(name, key, hostile, material, tmp_pat
     else:
         value = name
         (tmp_path / name).symlink_to(found[key])
-    base = [word for word in words("predict", material) if not word.startswith(f"{key}=")]
-    if key != "images":
-        base = [word for word in base if not word.startswith("images=")]
-        base.append(f"images={next((material / 'images').iterdir())}")
-    done = hostile("predict", *base, f"{key}={value}", expect="either")
+    done = hostile("predict", *words("predict", material, f"{key}={value}"), expect="either")
     if done.verdict == "sentence":
         assert f"'{key}=" in done.said or f'"{key}=' in done.said, done.said
 
 
 @pytest.mark.parametrize("name", AWKWARD.values(), ids=AWKWARD)
 def test_a_run_with_an_awkward_name(name, hostile, material):
-    base = [word for word in words("craft", material) if not word.startswith("name=")]
-    hostile("craft", *base, f"name={name}", expect="either")
+    hostile("craft", *words("craft", material, f"name={name}"), expect="either")
