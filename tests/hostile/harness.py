@@ -134,7 +134,8 @@ def judge(started: Started, code: int, hang: bool, out: str, err: str) -> Outcom
         outcome.why = "an object's address is shown"
     else:
         outcome.verdict = "sentence" if code else "ok"
-        outcome.why = odd_files(started, outcome.verdict)
+        full = "No space left" in said or "File too large" in said
+        outcome.why = odd_files(started, outcome.verdict, ends_told=not full)
         if outcome.why:
             outcome.verdict = "wrong"
     return outcome
@@ -150,8 +151,11 @@ def stamps(folder: Path) -> dict[Path, int]:
     return found
 
 
-def odd_files(started: Started, verdict: str) -> str:
-    """What is odd about the files that a command wrote; nothing where it left them whole."""
+def odd_files(started: Started, verdict: str, *, ends_told: bool = True) -> str:
+    """What is odd about the files that a command wrote; nothing where it left them whole.
+
+    ``ends_told`` is whether results.json says how the run ended: a full disk may not take it.
+    """
     for path, stamp in stamps(started.folder).items():
         if started.before.get(path) == stamp or path.is_symlink() or not path.is_file():
             continue
@@ -163,7 +167,7 @@ def odd_files(started: Started, verdict: str) -> str:
                 content = json.loads(path.read_text(), parse_constant=_no_constant)
                 status = content.get("status") if isinstance(content, dict) else None
                 wanted = {"ok": "ok", "sentence": "failed"}[verdict]
-                alone = started.before == {} and "-m" not in started.words
+                alone = ends_told and started.before == {} and "-m" not in started.words
                 if path.name == "results.json" and status != wanted and alone:
                     return f"{inside} has status {status}"
                 if path.name == "results.json" and status == "ok":

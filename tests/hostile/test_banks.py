@@ -59,8 +59,8 @@ def rewrite(path, change=None, record=None):
 def use(hostile, material, command, bank, expect):
     """Test on the bank, train on it, list it, write it as arrays."""
     if command in ("list", "export"):
-        words = [command, str(bank)] + (["arrays"] if command == "export" else [])
-        return hostile("perturbations.__main__", *words, expect=expect)
+        target = ["arrays"] if command == "export" else []
+        return hostile("perturbations.__main__", command, str(bank), *target, expect=expect)
     given = words(command, material, f"bank.path={bank}")
     return hostile(command, *given, expect=expect)
 
