@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.hostile.files import WAYS, replace_file
+from tests.hostile.keys import words
 
 RHO = {
     "nan": lambda rho: rho * math.nan,
