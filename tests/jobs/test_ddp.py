@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from tests.tiny import QUICK_TRAIN, composed, run, typed_config
+from tests.tiny import QUICK_TRAIN, composed, environment, run, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import StepBatches
 from uap_lightning.jobs import train as train_entry
@@ -60,7 +61,16 @@ def losses(folder):
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
-def test_two_processes_train_and_test_as_one_does(tmp_path):
+# As the only cell of a sweep, whose other process must not start the sweep again; and by torchrun,
+# which starts both before anything is crafted.
+LIGHTNING = ["-m", "uap_lightning.train", "-m"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+@pytest.mark.parametrize(
+    "start", [LIGHTNING, [*TORCHRUN, *LIGHTNING[:2]]], ids=["lightning", "torchrun"]
+)
+def test_two_processes_train_and_test_as_one_does(tmp_path, start):
     # 96 crops in batches of 19: no batch halves evenly, and the last of a round holds one crop.
     settings = [
         *QUICK_TRAIN,
@@ -70,8 +80,15 @@ def test_two_processes_train_and_test_as_one_does(tmp_path):
         # Not auto: bfloat16, where a processor has it, would drown a coin in its rounding.
         "rectifier.training.precision=32-true",
     ]
-    # As the only cell of a sweep, whose other process must not start the sweep again.
-    done = run("train", "-m", *settings, "trainer=ddp", cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, *start, *settings, "trainer=ddp"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     two = tmp_path / "outputs" / "run"
     one = tmp_path / "alone"
