@@ -10,10 +10,8 @@ from omegaconf import DictConfig
 
 from uap_lightning.jobs.config import find_conf, register_schemas
 
-SETTINGS = {
-    "rectifier": {"_target_": "uap_lightning.rectifiers.ResidualPRN", "width": 8, "blocks": 2},
-    "detector": {"_target_": "uap_lightning.detectors.DctSvm", "size": 32},
-}
+# Arguments of the parts of the ``defense`` fixture.
+SETTINGS = {"rectifier": {"width": 8, "blocks": 2}, "detector": {"size": 32}}
 TINY = ("network=tiny", "data=generated", "name=run")
 QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.steps=12")
 QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")

@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.detectors import DETECTORS
 from uap_lightning.jobs.config import NOT_ARGUMENTS
 from uap_lightning.perturbations.ball import Ball, scaled_ball
+from uap_lightning.rectifiers import RECTIFIERS
 from uap_lightning.results.protocols import Protocol
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -46,6 +48,9 @@ def check(cfg: DictConfig) -> None:
         raise UapError(f"seed is {cfg.seed}: expected a whole number from 0 to 4294967295.")
     if "bank" in cfg:
         _check_bank(cfg.bank)
+    for part, registry in (("rectifier", RECTIFIERS), ("detector", DETECTORS)):
+        if part in cfg:
+            registry.name_of(get_object(cfg[part].model["_target_"]))
     if "rectifier" in cfg:
         _check_training(cfg.rectifier)
         if cfg.rectifier.optimizer is None and cfg.trainer.get("strategy", "auto") != "auto":

@@ -100,12 +100,18 @@ class DetectorConfig:
 
 
 @dataclass
-class PathsConfig:
+class CacheConfig:
+    """Where what can be computed again is kept."""
+
+    cache_dir: str = MISSING
+
+
+@dataclass
+class PathsConfig(CacheConfig):
     """Where files go."""
 
     output_dir: str | None = MISSING  # None while a config is printed
     bank_dir: str = MISSING
-    cache_dir: str = MISSING
 
 
 @dataclass
@@ -186,6 +192,7 @@ class UseConfig:
     network: dict[str, Any] = MISSING
     output: str = MISSING
     overwrite: bool = False
+    paths: CacheConfig = field(default_factory=CacheConfig)
 
 
 @dataclass
@@ -239,3 +246,10 @@ def build(node: DictConfig, **arguments: object) -> Any:
         if isinstance(error.__cause__, UapError):
             raise error.__cause__ from None
         raise
+
+
+def arguments_of(node: DictConfig) -> dict[str, object]:
+    """What a node hands to its target: all but the keys that are Hydra's own."""
+    content = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if not str(key).startswith("_")}

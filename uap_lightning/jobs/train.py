@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 
 from uap_lightning.core.device import is_first
@@ -17,7 +17,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, write_atomically, write_json
 from uap_lightning.data import PhotographDataModule
 from uap_lightning.guard.defense_folder import CARD, save_defense
-from uap_lightning.jobs.config import build
+from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
 from uap_lightning.jobs.run import Run, running
@@ -169,16 +169,13 @@ def write_defense(
     trained_on: Sequence[str],
 ) -> Path:
     """Write the defence folder of this run and return its ``defense.json``."""
-    settings: dict[str, object] = {
-        part: OmegaConf.to_container(cfg[part].model, resolve=True)
-        for part in ("rectifier", "detector")
-    }
+    arguments = {part: arguments_of(cfg[part].model) for part in ("rectifier", "detector")}
     folder = run.folder / "defense"
     use: dict[str, object] = {
         "classes": module.network.classes(cfg.data.crop),
         "resize": cfg.data.resize,
     }
     save_defense(
-        folder, module.rectifier, module.detector, settings, {**condition, **use}, trained_on
+        folder, module.rectifier, module.detector, arguments, {**condition, **use}, trained_on
     )
     return folder / "defense.json"
