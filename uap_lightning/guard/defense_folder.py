@@ -1,5 +1,6 @@
 """The defence folder: the trained rectifier and detector as files, each with its digest."""
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def load_defense(folder: str | Path) -> Defense:
     folder = Path(folder)
     path = folder / RECORD
     for name, most in _BYTES.items():
-        _check_bytes(folder / name, most)
+        _check_file(folder / name, most)
     record = read_as(path, Record, "a defence folder written by this version's training")
     settings = asdict(record.settings)
     if record.sha256.content != digest_of([settings, record.condition]):
@@ -169,16 +170,16 @@ def load_defense(folder: str | Path) -> Defense:
     return Defense(rectifier, detector, record.condition, size, photographs, digest_of_file(path))
 
 
-def _check_bytes(file: Path, most: int) -> None:
-    """Refuse a file that is larger than any that training writes."""
+def _check_file(file: Path, most: int) -> None:
+    """Refuse what cannot be read to its end, or is larger than any file that training writes."""
     try:
-        size = file.stat().st_size
+        status = file.stat()
     except OSError:
         return  # told where it is read
-    if size > most:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         raise UapError(
-            f"{file} has {size} bytes: expected at most {most}; put the original back, or train "
-            "again."
+            f"{file} is not a regular file of at most {most} bytes: put the original back, or "
+            "train again."
         )
 
 
@@ -237,5 +238,5 @@ def _try(rectifier: nn.Module, detector: nn.Module, size: int, path: Path) -> No
 
 def _short(error: Exception) -> str:
     """What an error says, on one line, without the hundreds of names that it may list."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return said if len(said) <= 300 else f"{said[:300]}…"

@@ -126,6 +126,17 @@ class Guard(nn.Module):
             raise UapError("the guard was put together by hand: use one that Guard.load returned.")
         return self._defense
 
+    def rectify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """R(images) and the detector's score of what that removed, in full precision.
+
+        Args:
+            images: float N x 3 x H x W, 0-255, not checked.
+        """
+        with _full_precision(images.device):
+            rectified: Tensor = self.rectifier(images)
+            score: Tensor = self.detector(images - rectified)
+        return rectified, score
+
     def gate(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the network is given of float images, the detector's score, and R(images).
 
@@ -136,9 +147,7 @@ class Guard(nn.Module):
             images, rectified where the score is above 0 (N x 3 x H x W), the score (N), and
             the rectified images (N x 3 x H x W).
         """
-        with _full_precision(images.device):
-            rectified = self.rectifier(images)
-            score = self.detector(images - rectified)
+        rectified, score = self.rectify(images)
         given = torch.where((score > 0)[:, None, None, None], rectified, images)
         if self.soft_gate:
             weight = score.sigmoid()

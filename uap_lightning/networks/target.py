@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from uap_lightning.core.errors import UapError
 from uap_lightning.networks.weights import digest_of_weights
 
-# Types of the images that a door of the package takes.
-PIXELS = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Of the images that a door of the package takes.
+_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class TargetNetwork(nn.Module):
@@ -149,7 +149,7 @@ def check_images(images: object) -> None:
         raise UapError(
             f"images have shape {tuple(images.shape)}: expected N x 3 x H x W, RGB, at least one."
         )
-    if images.dtype not in PIXELS:
+    if images.dtype not in _TYPES:
         raise UapError(f"images are {images.dtype}: expected uint8 or float32 with values 0-255.")
     if images.dtype == torch.uint8:
         return
