@@ -1,17 +1,12 @@
-"""The model card, and a defence folder on its way to the Hub and back; nothing is sent."""
+"""The model card of a defence folder."""
 
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
-from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, write_json
-from uap_lightning.guard.defense_folder import CARD, FILES, RECORD, load_defense
-from uap_lightning.guard.hub import pull, push
-from uap_lightning.hub import main
+from uap_lightning.guard.defense_folder import RECORD, load_defense
 from uap_lightning.results.card import card
 
 ROW = {
@@ -73,69 +68,3 @@ def test_the_card_has_the_numbers_with_their_floor_and_intervals(folder):
     assert block == load_defense(folder).condition
     example = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
     compile(example, "card", "exec")
-
-
-class Hub:
-    """Keeps repositories as folders, with the calls of ``huggingface_hub.HfApi`` that we use."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def create_repo(self, repo, *, private, exist_ok):
-        assert exist_ok
-        (self.root / repo).mkdir(parents=True, exist_ok=True)
-        (self.root / repo / ".private").write_text(str(private))
-
-    def create_commit(self, repo, *, operations, commit_message):
-        assert commit_message
-        for operation in operations:
-            shutil.copyfile(operation.path_or_fileobj, self.root / repo / operation.path_in_repo)
-
-    def snapshot_download(self, repo, *, revision, allow_patterns, local_dir):
-        if revision is not None:
-            raise OSError(f"no revision {revision}.\nand more")
-        (local_dir / ".cache").mkdir(parents=True)
-        for name in allow_patterns:
-            if (self.root / repo / name).exists():
-                shutil.copyfile(self.root / repo / name, local_dir / name)
-
-
-def test_a_folder_comes_back_from_the_hub_as_it_went(folder, tmp_path):
-    pytest.importorskip("huggingface_hub")
-    hub = Hub(tmp_path / "hub")
-    (folder / CARD).write_text(described(folder))
-    (folder / "notes.txt").write_text("not to be sent")
-    push(folder, "user/name", private=True, api=hub)
-    sent = tmp_path / "hub" / "user" / "name"
-    assert {p.name for p in sent.iterdir()} == {*FILES, CARD, "README.md", ".private"}
-    assert (sent / "README.md").read_bytes() == (folder / CARD).read_bytes()
-    assert (sent / ".private").read_text() == "True"
-
-    pull("user/name", Path("there/back"), api=hub)
-    assert {p.name for p in Path("there/back").iterdir()} == {*FILES, CARD}
-    assert load_defense("there/back").digest == load_defense(folder).digest
-    with pytest.raises(UapError, match=r"there/back exists"):
-        pull("user/name", Path("there/back"), api=hub)
-    with pytest.raises(UapError, match=r"could not be pulled \(no revision v2\)"):
-        pull("user/name", Path("there/v2"), revision="v2", api=hub)
-
-    # what is not whole is neither taken nor sent
-    (sent / "detector.safetensors").write_bytes(b"half")
-    with pytest.raises(UapError, match=r"detector\.safetensors is not the file"):
-        pull("user/name", Path("there/broken"), api=hub)
-    assert [p.name for p in Path("there").iterdir()] == ["back"]
-    (folder / "rectifier.safetensors").unlink()
-    with pytest.raises(UapError, match=r"rectifier\.safetensors cannot be read"):
-        push(folder, "user/other", api=hub)
-    assert not (tmp_path / "hub" / "user" / "other").exists()
-
-
-def test_the_command_ends_in_one_sentence(folder, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["pull", "user/name", str(folder)])
-    assert ended.value.code == 1
-    assert "exists: give another folder" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as ended:
-        main(["push", "nowhere", "user/name"])
-    assert ended.value.code == 1
-    assert "nowhere/defense.json cannot be read" in capsys.readouterr().err
