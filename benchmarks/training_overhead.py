@@ -14,82 +14,81 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import nn
 
 from uap_lightning.core.device import pick_device, pick_precision
-from uap_lightning.data import PhotographDataModule
-from uap_lightning.jobs.config import build, find_conf, register_schemas
-from uap_lightning.jobs.stages import ball_of, build_trainer, load_data_and_network
+from uap_lightning.data import TrainingDataModule
+from uap_lightning.jobs.config import build, find_conf, register_schemas, typed
+from uap_lightning.jobs.schema import TrainConfig, TrainingConfig
+from uap_lightning.jobs.stages import build_trainer, load_data_and_network
 from uap_lightning.jobs.train import build_module
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.module import charbonnier
 
 
-def config(steps: int, folder: str) -> DictConfig:
+def config(steps: int, folder: str) -> TrainConfig:
     """The quickstart's training without detector, metrics and pictures."""
     register_schemas()
     with initialize_config_dir(find_conf(), version_base="1.3"):
-        return compose(
+        composed = compose(
             "train",
             [
                 "experiment=quickstart",
-                f"rectifier.steps={steps}",
-                "callbacks=[checkpoint,progress,detector,metrics]",
+                f"rectifier.training.steps={steps}",
+                "callbacks=[checkpoint,progress]",
                 f"paths.output_dir={folder}",
                 f"paths.cache_dir={folder}/cache",
             ],
         )
+    return typed(composed, TrainConfig)
 
 
-def sampler_of(cfg: DictConfig) -> PerturbationSampler:
+def sampler_of(cfg: TrainConfig, preset: TrainingConfig) -> PerturbationSampler:
     """Random signs instead of crafted perturbations: they cost the same to add."""
     generator = torch.Generator().manual_seed(0)
-    shape = (cfg.bank.extended, 3, cfg.data.crop, cfg.data.crop)
-    rho = torch.randn(shape, generator=generator).sign() * ball_of(cfg).eps
-    preset = cfg.rectifier
-    return PerturbationSampler(rho, preset.perturbed_share, preset.vary, ball_of(cfg), cfg.seed)
+    shape = (cfg.bank.extended, 3, cfg.data["crop"], cfg.data["crop"])
+    rho = torch.randn(shape, generator=generator).sign() * cfg.ball().eps
+    return PerturbationSampler(rho, preset.perturbed_share, preset.vary, cfg.ball(), cfg.seed)
 
 
-def with_lightning(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> float:
+def with_lightning(
+    cfg: TrainConfig, training: TrainingConfig, crops: TrainingDataModule, network: TargetNetwork
+) -> float:
     """Seconds of ``trainer.fit``."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(cfg, network, {"train_network": network.name})
-    trainer = build_trainer(cfg, max_steps=cfg.rectifier.steps)
-    # What follows the last step is not training.
-    trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, FitDetector)]  # type: ignore[attr-defined]
+    trainer = build_trainer(cfg, training=training, max_steps=training.steps)
     started = time.perf_counter()
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=crops)
     return time.perf_counter() - started
 
 
-def by_hand(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> float:
+def by_hand(cfg: TrainConfig, training: TrainingConfig, crops: TrainingDataModule) -> float:
     """Seconds of the same steps in a plain loop."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     device = pick_device(cfg.accelerator)
     rectifier: nn.Module = build(cfg.rectifier.model).to(device)
-    optimizer = build(cfg.rectifier.optimizer)(rectifier.parameters())
-    schedule = build(cfg.rectifier.scheduler)(optimizer, total_steps=cfg.rectifier.steps)
-    half = pick_precision(cfg.rectifier.precision, device) == "bf16-mixed"
-    loader = torch.utils.data.DataLoader(data.train, batch_size=data.train_batch_size, shuffle=True)
+    optimizer = build(training.optimizer)(rectifier.parameters())
+    schedule = build(training.scheduler or {})(optimizer, total_steps=training.steps)
+    half = pick_precision(training.precision, device) == "bf16-mixed"
+    loader = torch.utils.data.DataLoader(crops.crops, batch_size=training.batch_size, shuffle=True)
     started = time.perf_counter()
     step = 0
-    while step < cfg.rectifier.steps:
+    while step < training.steps:
         for batch in loader:
             images = batch["image"].to(device).float()
-            perturbed, _ = data.perturb(images, step) if data.perturb else (images, None)
+            perturbed, _ = crops.perturb(images, step)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 loss = charbonnier(rectifier(perturbed), images)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(rectifier.parameters(), cfg.rectifier.gradient_clip)
+            nn.utils.clip_grad_norm_(rectifier.parameters(), training.gradient_clip or 0.0)
             optimizer.step()
             schedule.step()
             step += 1
-            if step == cfg.rectifier.steps:
+            if step == training.steps:
                 break
     return time.perf_counter() - started
 
@@ -103,13 +102,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cfg = config(arguments.steps, folder)
         data, network = load_data_and_network(cfg)
-        data.perturb = sampler_of(cfg)
-        data.train_batch_size = cfg.rectifier.batch_size
+        training = cfg.rectifier.training
+        assert training is not None
+        sampler = sampler_of(cfg, training)
+        crops = TrainingDataModule(data.train, sampler, training.batch_size, cfg.seed)
         ratios = []
         for number in range(arguments.rounds + 1):
             Path(folder, "checkpoints", "last.ckpt").unlink(missing_ok=True)
-            lightning = with_lightning(cfg, data, network)
-            hand = by_hand(cfg, data, network)
+            lightning = with_lightning(cfg, training, crops, network)
+            hand = by_hand(cfg, training, crops)
             if number:  # the first round warms up
                 ratios.append(hand / lightning)
                 print(f"Lightning {lightning:.2f} s, by hand {hand:.2f} s: {ratios[-1]:.3f}")

@@ -15,6 +15,7 @@ from experiments.render import write_figure, write_records
 from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results, settings_of
 from uap_lightning.attacks.fooling import batches
 from uap_lightning.core.storage import write_atomically
+from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.rectifiers import DCTCompression
@@ -49,7 +50,7 @@ class Point:
 @torch.no_grad()
 def points_of(job: Job, rates: Sequence[float]) -> list[Point]:
     """Measure every rate on the test images under the bank's test perturbations."""
-    cfg = settings_of(job)
+    cfg = settings_of(job, CraftConfig)
     data, network = load_data_and_network(cfg)
     draw = draw_pairs(find_bank(cfg, data, network).test, len(data.test), cfg.seed)
     clean = data.test.prediction

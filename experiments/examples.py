@@ -17,6 +17,7 @@ from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.defense_folder import load_defense
 from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 from uap_lightning.training.panel import draw_panel
 
@@ -33,11 +34,11 @@ def unseen_photographs() -> list[Path]:
 
 def draw(job: Job, files: list[Path], output: Path) -> None:
     """Draw the panel of a finished training."""
-    cfg = settings_of(job)
+    cfg = settings_of(job, TrainConfig)
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
     photographs = [Photograph(file, None) for file in files]
-    pixels = [read_pixels(photograph, data.resize, 1) for photograph in photographs]
+    pixels = [read_pixels(photograph, cfg.data["resize"], 1) for photograph in photographs]
     crops = [
         functional.center_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), [data.crop])
         for image in pixels

@@ -9,17 +9,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.jobs.config import CraftConfig, EvaluateConfig, TrainConfig
+from uap_lightning.jobs.config import typed
 from uap_lightning.results.file import FILE, read_results
 
 PAPER = ("network=caffenet", "network=vggf", "network=googlenet_bvlc")
 NORMS = ("l2", "linf")
-SCHEMAS = {"craft": CraftConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
+
+T = TypeVar("T")
 # A few seconds a run: what the tests walk through.
 SMOKE = (
     "data=generated",
@@ -29,7 +30,7 @@ SMOKE = (
     "bank.min_fooling_ratio=0",
     "attack.steps=3",
 )
-SMOKE_TRAINING = ("rectifier.steps=3", "detector.max_images=16")
+SMOKE_TRAINING = ("rectifier.training.steps=3", "detector.max_images=16")
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def require_results(jobs: Iterable[Job]) -> None:
             )
 
 
-def settings_of(job: Job) -> DictConfig:
-    """The config of a finished job, with the types of its schema."""
+def settings_of(job: Job, kind: type[T]) -> T:
+    """The config of a finished job, as the dataclass of its command."""
     config = cast(dict[str, object], read_results(job.folder / FILE)["config"])
-    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(SCHEMAS[job.verb]), config))
+    return typed(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(kind), config)), kind)

@@ -14,7 +14,8 @@ from experiments.render import write_figure, write_records
 from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results, settings_of
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.core.storage import write_atomically
-from uap_lightning.jobs.stages import ball_of, find_bank, load_data_and_network, predicted
+from uap_lightning.jobs.schema import CraftConfig
+from uap_lightning.jobs.stages import find_bank, load_data_and_network, predicted
 from uap_lightning.perturbations.synthetic import synthesise
 from uap_lightning.results.rows import norm_label
 
@@ -54,10 +55,10 @@ def matches_of(job: Job, count: int) -> tuple[list[Match], Tensor]:
     Returns:
         the matches, and the pictures of the first: synthetic and nearest, 2 x 3 x H x W.
     """
-    cfg = settings_of(job)
+    cfg = settings_of(job, CraftConfig)
     data, network = load_data_and_network(cfg)
     crafted = find_bank(cfg, data, network).train
-    synthetic = synthesise(crafted, ball_of(cfg), count, cfg.seed)
+    synthetic = synthesise(crafted, cfg.ball(), count, cfg.seed)
     units, others = (torch.nn.functional.normalize(x.flatten(1)) for x in (synthetic, crafted))
     dots, nearest = (units @ others.T).max(1)
     test = predicted(network, data.test, data.cache_dir)

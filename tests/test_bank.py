@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import TINY, composed
+from tests.tiny import TINY, composed, typed_config
 from uap_lightning.attacks.filling import Recipe, fill_bank, take_folder
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
@@ -26,7 +26,7 @@ from uap_lightning.results.file import read_results
 
 @pytest.fixture
 def recipe():
-    cfg = composed("craft", *TINY, "attack.steps=40")
+    cfg = typed_config("craft", *TINY, "attack.steps=40")
     data, network = load_data_and_network(cfg)
     made = []
 
@@ -312,14 +312,14 @@ def test_a_bank_that_is_not_there_or_not_full_is_told(tmp_path, recipe):
 
 
 def test_the_config_makes_or_names_the_bank():
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
     for record in bank.records:
         assert record.fooling_ratio >= 0.8
         assert record.cosine <= 0.15
         assert record.fooling_ratio_unseen is not None
-    named = composed("craft", *TINY, f"bank.path='{bank.folder}'")
+    named = typed_config("craft", *TINY, f"bank.path='{bank.folder}'")
     assert find_bank(named, data, network).digest == bank.digest
 
 

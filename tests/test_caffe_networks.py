@@ -11,10 +11,9 @@ import scipy.io
 import torch
 
 from tests.caffe_files import write_caffemodel, write_dagnn, write_simplenn
-from tests.tiny import composed
+from tests.tiny import composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, read_tensors, write_tensors
-from uap_lightning.jobs.check import check
 from uap_lightning.jobs.config import build
 from uap_lightning.networks.caffe import released_network
 from uap_lightning.networks.caffe.caffenet import caffenet
@@ -258,8 +257,7 @@ def test_classes_come_out_in_the_order_of_their_wordnet_ids(tmp_path):
 
 def test_converting_is_done_once_and_its_file_can_be_given(tmp_path, monkeypatch):
     _, path = narrow(tmp_path)
-    cfg = composed("train", "network=caffenet", f"network.weights={path}", "paths.cache_dir=c")
-    check(cfg)
+    cfg = typed_config("train", "network=caffenet", f"network.weights={path}", "paths.cache_dir=c")
     network = build(cfg.network)
     (converted,) = Path("c").glob("weights-caffenet-*.safetensors")
     metadata = read_tensors(converted)[1]

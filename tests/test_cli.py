@@ -20,7 +20,7 @@ from uap_lightning.jobs.train import train
 from uap_lightning.perturbations.record import load_perturbation
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = (*QUICK_TRAIN, "rectifier.steps=40")
+RUN = (*QUICK_TRAIN, "rectifier.training.steps=40")
 # Three entry points, as a console script calls them; one process, because each start takes long.
 SHOWN = """
 import sys
@@ -60,7 +60,11 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(tmp_path, monke
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir()
     stopped.mkdir()
-    overrides = (*RUN, "rectifier.steps=600", "callbacks.checkpoint.every_n_train_steps=100")
+    overrides = (
+        *RUN,
+        "rectifier.training.steps=600",
+        "callbacks.checkpoint.every_n_train_steps=100",
+    )
     train(composed("train", *overrides, f"paths.bank_dir={whole / 'banks'}", output=whole))
 
     # killed in crafting

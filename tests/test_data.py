@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
-from tests.tiny import composed
+from tests.tiny import typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.cache import ImageCache, decode_once, read_pixels
 from uap_lightning.data.crops import CropDataset, StepBatches, crop_origins
@@ -40,7 +40,7 @@ def forty_images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder_config(forty_images):
-    return composed("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
+    return typed_config("train", "data=folder", f"data.root={forty_images}", "data.crop=16")
 
 
 @settings(max_examples=50, deadline=None)
@@ -97,9 +97,8 @@ def test_two_crops_of_one_photograph_are_on_one_side(
     counts = zip(("train_crops", "craft_crops", "test_crops"), crops, strict=True)
     cfg = copy.deepcopy(folder_config)
     cfg.data.update(dict(counts), resize=20, craft_share=craft_share, seed=seed)
-    cfg.data.source.update(seed=seed, test_share=test_share)
+    cfg.data["source"].update(seed=seed, test_share=test_share)
     data = build(cfg.data)
-    data.setup()
     names = {use: data.split_lists[use] for use in ("train", "craft", "test")}
     assert not set(names["train"]) & set(names["test"])
     assert set(names["craft"]) <= set(names["train"])
@@ -245,9 +244,9 @@ def test_generated_images_are_written_once(tmp_path):
     ],
 )
 def test_settings_out_of_range_are_told(override, said):
-    cfg = composed("train", "network=tiny", "data=generated", override)
+    cfg = typed_config("train", "network=tiny", "data=generated", override)
     with pytest.raises(UapError, match=said):
-        build(cfg.data).setup()
+        build(cfg.data)
 
 
 def test_the_sampler_adds_members_of_the_set_to_a_share_of_the_images():

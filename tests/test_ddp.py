@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from tests.tiny import QUICK_TRAIN, composed, run
+from tests.tiny import QUICK_TRAIN, composed, run, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import StepBatches
 from uap_lightning.jobs import train as train_entry
-from uap_lightning.jobs.check import check
 from uap_lightning.jobs.ddp import _arguments_of_this_job
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -66,7 +65,7 @@ def test_two_processes_train_and_test_as_one_does(tmp_path):
     settings = [
         *QUICK_TRAIN,
         "accelerator=cpu",
-        "rectifier.batch_size=19",
+        "rectifier.training.batch_size=19",
         "trainer.log_every_n_steps=1",
     ]
     # As the only cell of a sweep, whose other process must not start the sweep again.
@@ -109,4 +108,4 @@ def test_the_other_processes_of_a_sweep_get_its_options_and_their_own_settings(m
 
 def test_a_rectifier_that_is_not_trained_needs_no_second_process():
     with pytest.raises(UapError, match="rectifier=jpeg is not trained: set trainer=default"):
-        check(composed("train", *QUICK_TRAIN[:3], "rectifier=jpeg", "trainer=ddp"))
+        typed_config("train", *QUICK_TRAIN[:3], "rectifier=jpeg", "trainer=ddp")

@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from tests.tiny import QUICK_TRAIN, run
 from uap_lightning import Guard
 from uap_lightning.core.errors import UapError
-from uap_lightning.jobs.check import check
-from uap_lightning.jobs.config import find_conf, register_schemas
+from uap_lightning.jobs.config import find_conf, register_schemas, typed
+from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.results.file import read_results
 
@@ -111,8 +111,8 @@ def test_the_worked_examples_compose_by_the_search_path_too(monkeypatch):
     options = [f"{p.parent.name}={p.stem}" for p in (EXAMPLES / "conf").rglob("*.yaml")]
     assert sorted(options) == sorted(MINE)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [searched, *QUICK_TRAIN, *MINE, "paths.output_dir=out"])
-    check(cfg)
+        composed = compose("train", [searched, *QUICK_TRAIN, *MINE, "paths.output_dir=out"])
+        typed(composed, TrainConfig)
 
 
 def sentences():

@@ -9,7 +9,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from tests.tiny import composed
+from tests.tiny import typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.data import imagenet
 from uap_lightning.data.cache import decode_once
@@ -157,9 +157,8 @@ def test_corrupt_photographs_are_named_or_left_out_and_recorded(tmp_path):
     broken.write_bytes(broken.read_bytes()[:300])
     overrides = ["data=imagenet_sample", f"data.root={tmp_path}", "data.resize=32", "data.crop=16"]
     with pytest.raises(UapError, match=f"{names[3]}_x.JPEG cannot be decoded"):
-        build(composed("train", *overrides).data).setup()
-    data = build(composed("train", *overrides, "data.skip_corrupt=true").data)
-    data.setup()
+        build(typed_config("train", *overrides).data)
+    data = build(typed_config("train", *overrides, "data.skip_corrupt=true").data)
     assert data.split_lists["skipped"] == [str(broken)]
     used = data.split_lists["train"] + data.split_lists["test"]
     assert sorted([*used, str(broken)]) == sorted(map(str, tmp_path.glob("*.JPEG")))
@@ -180,7 +179,7 @@ def test_too_few_are_left_after_skipping(tmp_path):
         (tmp_path / f"{name}_x.JPEG").write_bytes(b"no image")
     overrides = ["data=imagenet_sample", f"data.root={tmp_path}", "data.skip_corrupt=true"]
     with pytest.raises(UapError, match="4 of 4 photographs cannot be decoded"):
-        build(composed("train", *overrides).data).setup()
+        build(typed_config("train", *overrides).data)
 
 
 def test_a_folder_beside_class_folders_and_an_absent_tar_are_told(tmp_path):

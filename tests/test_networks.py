@@ -10,12 +10,11 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from tests.tiny import composed
+from tests.tiny import composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, write_tensors
 from uap_lightning.data.folder import imagenet_wnids
 from uap_lightning.data.packaged import packaged_photographs
-from uap_lightning.jobs.check import check
 from uap_lightning.jobs.config import build
 from uap_lightning.networks import efficientnet_lite as lite
 from uap_lightning.networks.timm_classifier import timm_classifier
@@ -104,8 +103,7 @@ def test_weights_that_expect_another_input_than_torchvisions(tmp_path):
     model = torchvision.models.squeezenet1_1(weights=None)
     path = tmp_path / "half.safetensors"
     write_tensors(path, {k: v.half() for k, v in model.state_dict().items()}, {})
-    cfg = composed("train", "network=squeezenet_caffe", f"network.weights={path}")
-    check(cfg)
+    cfg = typed_config("train", "network=squeezenet_caffe", f"network.weights={path}")
     network = build(cfg.network)
     assert network.name == "squeezenet_caffe"
     assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}

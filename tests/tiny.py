@@ -8,13 +8,23 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from uap_lightning.jobs.config import find_conf, register_schemas
+from uap_lightning.jobs.config import find_conf, register_schemas, typed
+from uap_lightning.jobs.schema import (
+    CraftConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PredictConfig,
+    TrainConfig,
+)
 
 # Arguments of the parts of the ``defense`` fixture.
 SETTINGS = {"rectifier": {"width": 8, "blocks": 2}, "detector": {"size": 32}}
 TINY = ("network=tiny", "data=generated", "name=run")
-QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.steps=12")
+QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.training.steps=12")
 QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")
+
+GRID = [word for word in QUICK_TRAIN if not word.startswith(("name", "callbacks"))]
+CRAFT = ["network=tiny", "data=generated", "bank.train=1", "bank.test=1", "bank.extended=1"]
 
 
 class TensorImages:
@@ -39,6 +49,13 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
         return compose(job, [*overrides, *made])
 
 
+def typed_config(job: str, *overrides: str, output: Path | None = None):
+    """The config of a command as its dataclass, checked."""
+    kinds = {"craft": CraftConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
+    kinds |= {"export": ExportConfig, "predict": PredictConfig}
+    return typed(composed(job, *overrides, output=output), kinds[job])
+
+
 def command(module: str, *overrides: str) -> list[str]:
     return [sys.executable, "-m", f"uap_lightning.{module}", *overrides]
 
@@ -58,3 +75,16 @@ def run(module: str, *overrides: str, cwd: Path):
         timeout=300,
         check=False,
     )
+
+
+def sweep(entry, monkeypatch, capsys, *overrides):
+    """Run ``-m`` in this process: its exit code, standard output and standard error."""
+    monkeypatch.setattr(sys, "argv", ["uap", "-m", *overrides])
+    monkeypatch.setenv("COLUMNS", "400")
+    code = 0
+    try:
+        entry.main()
+    except SystemExit as ended:
+        code = ended.code
+    said = capsys.readouterr()
+    return code, said.out, said.err

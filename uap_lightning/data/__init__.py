@@ -1,5 +1,6 @@
-"""Photographs, the decode-once cache, crops and the LightningDataModule."""
+"""Photographs, the decode-once cache, their crops, and the LightningDataModules."""
 
-from uap_lightning.data.module import PhotographDataModule
+from uap_lightning.data.collection import Collection, load_collection
+from uap_lightning.data.module import EvaluationDataModule, TrainingDataModule
 
-__all__ = ["PhotographDataModule"]
+__all__ = ["Collection", "EvaluationDataModule", "TrainingDataModule", "load_collection"]

@@ -109,7 +109,7 @@ class DctSvm(nn.Module):
         if not bool(values.isfinite().all()):
             raise UapError(
                 "the rectifier returns values that are not finite, so its training diverged: lower "
-                "rectifier.optimizer.lr or set rectifier.gradient_clip."
+                "rectifier.training.optimizer.lr or set rectifier.training.gradient_clip."
             )
         self.mean.copy_(values.mean(0))
         self.scale.copy_(values.std(0).clamp_min(1e-6))

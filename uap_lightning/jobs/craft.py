@@ -1,4 +1,4 @@
-"""Fill a bank of perturbations: ``python -m uap_lightning.craft network=... norm=...``."""
+"""Fill a bank of perturbations."""
 
 import logging
 from pathlib import Path
@@ -8,14 +8,16 @@ from omegaconf import DictConfig
 from uap_lightning.core.storage import write_json
 from uap_lightning.jobs.loggers import build_loggers, log_bank
 from uap_lightning.jobs.run import running
+from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 
 log = logging.getLogger(__name__)
 
 
-def craft(cfg: DictConfig) -> None:
+def craft(composed: DictConfig) -> None:
     """Craft what the bank lacks and say where it is."""
-    with running(cfg) as run:
+    with running(composed, CraftConfig) as run:
+        cfg = run.config
         if run.finished and is_whole(cfg, run.content.get("bank")):
             log.info("The bank is complete; overwrite=true checks it again.")
             return
@@ -36,11 +38,11 @@ def craft(cfg: DictConfig) -> None:
         )
 
 
-def is_whole(cfg: DictConfig, name: object) -> bool:
+def is_whole(cfg: CraftConfig, name: object) -> bool:
     """Whether the bank of this name is where it should be, with all its perturbations."""
     given = cfg.bank.path
     folder = Path(cfg.paths.bank_dir) / str(name) if given is None else Path(given)
     return all(
-        len(list(folder.glob(f"{part}-*.safetensors"))) >= cfg.bank[part]
-        for part in ("train", "test")
+        len(list(folder.glob(f"{part}-*.safetensors"))) >= count
+        for part, count in (("train", cfg.bank.train), ("test", cfg.bank.test))
     )

@@ -1,9 +1,4 @@
-"""Test a defence folder: ``python -m uap_lightning.evaluate defense=FOLDER norm=l2``.
-
-The folder carries the training condition; the command line carries the test condition: the
-network under test, and the network that the test perturbations are made on where it is another
-(``network@perturbation_network=vggf``).
-"""
+"""Test a defence folder under a condition of the command line's."""
 
 import logging
 from collections.abc import Mapping
@@ -16,12 +11,14 @@ from uap_lightning.core.storage import digest_of_file, write_json
 from uap_lightning.guard.defense_folder import RECORD, Defense, load_defense
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_rows
 from uap_lightning.jobs.run import Run, running
+from uap_lightning.jobs.schema import EvaluateConfig
 from uap_lightning.jobs.stages import (
     Condition,
     build_trainer,
     find_bank,
     load_data_and_network,
     load_network,
+    metrics_of,
     test,
 )
 from uap_lightning.networks import TargetNetwork
@@ -31,12 +28,13 @@ from uap_lightning.training.module import RectifierModule
 log = logging.getLogger(__name__)
 
 
-def evaluate(cfg: DictConfig) -> float | None:
+def evaluate(composed: DictConfig) -> float | None:
     """Test a trained defence and return the defense rate of the first protocol, in percent."""
-    with running(cfg) as run:
+    with running(composed, EvaluateConfig) as run:
+        cfg = run.config
         if not run.finished:
             defense = load_defense(cfg.defense)
-            check_size(defense, cfg.data.crop)
+            check_size(defense, int(cfg.data["crop"]))
             loggers = build_loggers(cfg, run, "evaluate")
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
@@ -45,20 +43,13 @@ def evaluate(cfg: DictConfig) -> float | None:
             with run.stage("craft"):
                 bank = find_bank(cfg, data, perturbation_network(cfg, network))
             condition: Condition = dict(defense.condition)  # type: ignore[arg-type]
-            module = RectifierModule(
-                network,
-                defense.rectifier,
-                defense.detector,
-                cross_entropy=0.0,
-                reconstruction=0.0,
-                optimizer=None,
-                scheduler=None,
-                condition=condition,
-            )
+            module = RectifierModule(network, defense.rectifier, defense.detector, condition)
             log_bank(loggers, bank)
-            trainer = build_trainer(cfg, loggers)
+            metrics = metrics_of(cfg)
+            trainer = build_trainer(cfg, loggers, [metrics])
             with run.stage("test"):
-                rows = run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
+                rows = test(cfg, trainer, module, metrics, data, bank, condition)
+            run.content["rows"] = rows
             log_rows(loggers, rows)
             run.content["digests"] = {"bank": bank.digest, "defense": defense.digest}
         else:
@@ -69,7 +60,7 @@ def evaluate(cfg: DictConfig) -> float | None:
     return rows[0]["defense_rate"] if rows else None
 
 
-def perturbation_network(cfg: DictConfig, network: TargetNetwork) -> TargetNetwork:
+def perturbation_network(cfg: EvaluateConfig, network: TargetNetwork) -> TargetNetwork:
     """The network that the test perturbations are made on: the one under test, or another."""
     if cfg.perturbation_network is None:
         return network
@@ -80,7 +71,7 @@ def perturbation_network(cfg: DictConfig, network: TargetNetwork) -> TargetNetwo
         raise UapError(f"perturbation_network: {error}") from error
 
 
-def check_same(run: Run, folder: Path) -> None:
+def check_same(run: Run[EvaluateConfig], folder: Path) -> None:
     """Refuse to show a finished run's numbers for a defence that has been replaced since.
 
     Raises:

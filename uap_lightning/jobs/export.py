@@ -9,15 +9,15 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.guard.graph import OUTPUTS, PIXELS, describe, to_onnx, to_program, to_pt2
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs.check import check
-from uap_lightning.jobs.config import build
+from uap_lightning.jobs.config import build, typed
+from uap_lightning.jobs.schema import ExportConfig
 
 log = logging.getLogger(__name__)
 
 
-def export(cfg: DictConfig) -> None:
+def export(composed: DictConfig) -> None:
     """Write a trained defence around a network as one ONNX or torch.export file."""
-    check(cfg)
+    cfg = typed(composed, ExportConfig)
     output = Path(cfg.output)
     check_output(output, (".onnx", ".pt2"), overwrite=cfg.overwrite)
     if cfg.pixels not in PIXELS:

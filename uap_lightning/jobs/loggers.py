@@ -12,7 +12,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from uap_lightning.core.device import is_first
@@ -20,12 +19,13 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.config import build
 from uap_lightning.jobs.launch import SWEEP
 from uap_lightning.jobs.run import Run
+from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.perturbations.bank import Bank
 
 LONGEST = 128  # characters that W&B takes as the name of an artifact
 
 
-def build_loggers(cfg: DictConfig, run: Run, stage: str) -> list[Logger]:
+def build_loggers(cfg: CraftConfig, run: Run[Any], stage: str) -> list[Logger]:
     """The loggers of the config, and one that writes ``csv/metrics.csv`` in any case.
 
     A W&B run is named as the job, grouped by the sweep, and of the job type ``stage``; a job that

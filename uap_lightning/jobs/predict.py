@@ -17,18 +17,18 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
 from uap_lightning.core.terminal import progress_bar
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs.check import check
 from uap_lightning.jobs.classify import files_below, read_names, reader, rows
-from uap_lightning.jobs.config import build
+from uap_lightning.jobs.config import build, typed
 from uap_lightning.jobs.export import check_output
 from uap_lightning.jobs.part import append, keep_rows, open_part, publish
+from uap_lightning.jobs.schema import PredictConfig
 
 log = logging.getLogger(__name__)
 
 
-def predict(cfg: DictConfig) -> None:
+def predict(composed: DictConfig) -> None:
     """Classify every file below a folder through a trained defence."""
-    check(cfg)
+    cfg = typed(composed, PredictConfig)
     output, root = Path(cfg.output), Path(cfg.images)
     check_output(output, (".csv", ".jsonl"), overwrite=cfg.overwrite)
     if root.resolve() in output.resolve().parents:
@@ -36,9 +36,6 @@ def predict(cfg: DictConfig) -> None:
             f"output is {output}, a file among the images: give a place outside of {root}, or the "
             "next run would take it for an image."
         )
-    for key, least in (("batch_size", 1), ("num_workers", 1)):
-        if cfg[key] is not None and cfg[key] < least:
-            raise UapError(f"{key} is {cfg[key]}: expected at least {least}.")
     count = sum(1 for _ in files_below(root))
     if not count:
         raise UapError(f"images is {root}, which holds no file: give a folder of images.")

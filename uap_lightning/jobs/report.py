@@ -7,7 +7,8 @@ from rich.console import Console
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
-from uap_lightning.jobs.check import check
+from uap_lightning.jobs.config import typed
+from uap_lightning.jobs.schema import ReportConfig
 from uap_lightning.results.page import render
 from uap_lightning.results.paper import read_paper
 from uap_lightning.results.rows import find_results, gather_rows
@@ -20,13 +21,13 @@ ACROSS = 4  # columns of numbers that a terminal has room for
 SUFFIXES = (".html", ".md", ".csv", ".tex")
 
 
-def report(cfg: DictConfig) -> None:
+def report(composed: DictConfig) -> None:
     """Render every result below a folder on the screen and as HTML, Markdown, CSV and LaTeX.
 
     Raises:
         UapError: there is no result, or ``output`` has a suffix that is none of these formats.
     """
-    check(cfg)
+    cfg = typed(composed, ReportConfig)
     output = Path(cfg.output)
     if output.suffix and output.suffix not in SUFFIXES:
         raise UapError(

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 import torch
@@ -20,13 +20,14 @@ from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import locked, make_folder, write_json
 from uap_lightning.core.version import git_commit, library_versions
-from uap_lightning.jobs.check import check
+from uap_lightning.jobs.config import typed
+from uap_lightning.jobs.identity import decisive, first_difference
+from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.results.file import FILE, SCHEMA, read_results
 
 log = logging.getLogger(__name__)
 
-# These decide nothing of a result: a finished or interrupted run is the same run without them.
-_INCIDENTAL = ("overwrite", "logger", "paths", "ckpt_path")
+Config = TypeVar("Config", bound=CraftConfig)
 
 _EXPECTED_WARNINGS = (
     # The loaders hand out slices of a memory-mapped file: workers would only cost.
@@ -39,23 +40,23 @@ _EXPECTED_WARNINGS = (
     ".*module\\(s\\) in eval mode at the start of training.*",
     # A small collection has fewer batches than log_every_n_steps.
     ".*smaller than the logging interval.*",
-    # A rectifier without an optimizer is a filter: only its detector is fitted.
-    ".*`LightningModule.configure_optimizers` returned `None`.*",
     # Lightning's own use of torch, which it will mend.
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 
 
-class Run:
+class Run(Generic[Config]):
     """A job's folder and its ``results.json``, kept up to date while the job runs.
 
     Attributes:
+        config: the job's, typed.
         folder: the output folder.
         finished: the folder already holds the result of this very config.
         content: what ``results.json`` holds.
     """
 
-    def __init__(self, cfg: DictConfig, folder: Path) -> None:
+    def __init__(self, config: Config, composed: DictConfig, folder: Path) -> None:
+        self.config = config
         self.folder = folder
         self.finished = False
         self.content: dict[str, Any] = {
@@ -64,9 +65,9 @@ class Run:
             "status": "running",
             "reason": None,
             "rows": [],
-            "seed": cfg.seed,
+            "seed": composed.seed,
             "seconds": {},
-            "config": _resolved(cfg),
+            "config": _resolved(composed),
             "versions": library_versions(),
             "commit": git_commit(),
             "digests": {},
@@ -90,7 +91,7 @@ class Run:
 
 
 @contextmanager
-def running(cfg: DictConfig) -> Iterator[Run]:
+def running(composed: DictConfig, kind: type[Config]) -> Iterator[Run[Config]]:
     """The frame around a job.
 
     Checks the config, takes the output folder for itself, seeds every generator, records how the
@@ -101,7 +102,7 @@ def running(cfg: DictConfig) -> Iterator[Run]:
         UapError: the config is refused, or the folder is in use or holds a run with other
             settings.
     """
-    folder = make_folder(Path(cfg.paths.output_dir))
+    folder = make_folder(Path(composed.paths.output_dir))
     lock = locked(folder / ".lock", wait=False) if is_first() else nullcontext(True)
     with lock as held, _process_restored():
         if not held:
@@ -110,17 +111,17 @@ def running(cfg: DictConfig) -> Iterator[Run]:
                 "folder with name=NAME."
             )
         try:
-            check(cfg)
+            config = typed(composed, kind)
         except UapError as error:
-            _record_refusal(folder, cfg, error)
+            _record_refusal(folder, composed, error)
             raise
-        run = Run(cfg, folder)
+        run = Run(config, composed, folder)
         if is_first():
-            _take_up(run, cfg)
+            _take_up(run, config.overwrite)
         if run.finished:
             yield run
             return
-        seed_everything(cfg.seed, workers=True, verbose=False)
+        seed_everything(config.seed, workers=True, verbose=False)
         exit_code = 1
         try:
             run.write()
@@ -147,24 +148,23 @@ def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
     write_json(folder / FILE, {**refused, "seconds": {}, "config": name})
 
 
-def _take_up(run: Run, cfg: DictConfig) -> None:
+def _take_up(run: Run[Config], overwrite: bool) -> None:
     """Continue what an earlier run of the same config left in the folder."""
     path = run.folder / FILE
     earlier = read_results(path) if path.exists() else None
     checkpoints = run.folder / "checkpoints"
     if earlier is None:
         return
-    difference = _first_difference(
-        _decisive(earlier.get("config")), _decisive(run.content["config"]), ""
-    )
+    old, new = decisive(earlier.get("config")), decisive(run.content["config"])
+    difference = first_difference(old, new)
     finished = earlier["status"] == "ok"
-    if not difference and not (finished and cfg.overwrite):
+    if not difference and not (finished and overwrite):
         run.finished = finished
         kept: dict[str, Any] = {
             key: earlier[key] for key in ("run_id", "seconds") if key in earlier
         }
         run.content = earlier if finished else {**run.content, **kept}
-    elif cfg.overwrite or not (finished or checkpoints.exists()):
+    elif overwrite or not (finished or checkpoints.exists()):
         # What an earlier run trained is not to be gone on from.
         shutil.rmtree(checkpoints, ignore_errors=True)
         shutil.rmtree(run.folder / "defense", ignore_errors=True)
@@ -174,21 +174,6 @@ def _take_up(run: Run, cfg: DictConfig) -> None:
             f"{run.folder} holds a run with other settings ({difference}): give this one its own "
             "folder with name=NAME, or replace that one with overwrite=true."
         )
-
-
-def _decisive(config: object) -> dict[str, Any]:
-    content = config if isinstance(config, dict) else {}
-    return {key: value for key, value in content.items() if key not in _INCIDENTAL}
-
-
-def _first_difference(old: object, new: object, key: str) -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({*old, *new}):
-            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
-            if found:
-                return found
-        return ""
-    return "" if old == new else f"{key} was {old} and is {new}"
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:

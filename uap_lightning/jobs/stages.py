@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
 from uap_lightning.attacks.filling import Recipe, fill_bank
@@ -14,47 +14,53 @@ from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
-from uap_lightning.data import PhotographDataModule
+from uap_lightning.data import Collection, EvaluationDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
+from uap_lightning.jobs.schema import CraftConfig, MeasureConfig, Node, TrainingConfig
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.perturbations.ball import Ball, scaled_ball
 from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.module import RectifierModule
 
+# What a defence was trained on, as plain strings and numbers.
 Condition = dict[str, str | int | float | None]
 
+# Part of the key of cached predictions.
+_FORMAT = 2
 
-def load_data_and_network(cfg: DictConfig) -> tuple[PhotographDataModule, TargetNetwork]:
+
+def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
     """The photographs with the network's predictions on them, and the network on its device.
 
     Raises:
         UapError: photographs or weights are missing, or do not fit each other.
     """
-    data: PhotographDataModule = build(cfg.data)
-    data.setup()
+    data: Collection = build(cfg.data)
     network = load_network(cfg.network, cfg.accelerator)
-    check_labels(data, network, network.classes(data.crop))
-    data.train = predicted(network, data.train, data.cache_dir)
-    data.test = predicted(network, data.test, data.cache_dir)
-    return data, network
+    check_labels(data, network)
+    train, test, craft = (
+        predicted(network, crops, data.cache_dir) for crops in (data.train, data.test, data.craft)
+    )
+    unseen = data.unseen and predicted(network, data.unseen, data.cache_dir)
+    return replace(data, train=train, test=test, craft=craft, unseen=unseen), network
 
 
-def load_network(node: DictConfig, accelerator: str) -> TargetNetwork:
+def load_network(node: Node, accelerator: str) -> TargetNetwork:
     """The network of a config node, on its device."""
     network: TargetNetwork = build(node)
     return network.to(pick_device(accelerator))
 
 
-def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: int) -> None:
+def check_labels(data: Collection, network: TargetNetwork) -> None:
     """Refuse photographs whose true classes are not the network's.
 
     Raises:
         UapError: a label is not below the number of classes, or class folders that are counted
             in alphabetical order are not as many as the classes.
     """
+    classes = network.classes(data.crop)
     folders = data.numbered_classes
     if folders is not None and folders != classes:
         raise UapError(
@@ -72,8 +78,11 @@ def check_labels(data: PhotographDataModule, network: TargetNetwork, classes: in
 
 def predicted(network: TargetNetwork, crops: CropDataset, cache_dir: Path) -> CropDataset:
     """The same crops with the network's predictions, from the cache where they are known."""
-    key = digest_of([network.digest, crops.description()])[:20]
-    path = cache_dir / f"predictions-{key}.safetensors"
+    # Two architectures may take the same weights: name and layers are part of the key.
+    key = digest_of(
+        [_FORMAT, network.name, str(network.model), network.digest, crops.description()]
+    )
+    path = cache_dir / f"predictions-{key[:20]}.safetensors"
     if not path.exists():
         write_tensors(path, {"prediction": clean_predictions(network, crops)}, {})
     result = copy(crops)
@@ -81,28 +90,26 @@ def predicted(network: TargetNetwork, crops: CropDataset, cache_dir: Path) -> Cr
     return result
 
 
-def ball_of(cfg: DictConfig) -> Ball:
-    """The ball of the config's norm at the config's crop."""
-    return scaled_ball(cfg.norm.p, cfg.norm.eps, cfg.norm.reference_size, cfg.data.crop)
-
-
-def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork) -> Bank:
+def find_bank(cfg: CraftConfig, data: Collection, network: TargetNetwork) -> Bank:
     """The bank of this network, norm and data: the one named, or one crafted where missing.
+
+    Args:
+        cfg: the job's.
+        data: with the predictions of the network under test.
+        network: that perturbations are crafted on.
 
     Raises:
         UapError: the bank named does not fit, or the bounds cannot be met.
     """
-    norm = ball_of(cfg)
+    norm = cfg.ball()
     network.classes(data.crop)
     if cfg.bank.path is not None:
         return open_bank(Path(cfg.bank.path), network, norm, data.crop)
-    settings = OmegaConf.to_container(cfg.attack, resolve=True)
-    assert isinstance(settings, dict)
     recipe = Recipe(
         network=network,
         norm=norm,
         attack=build(cfg.attack),
-        settings={str(key): value for key, value in settings.items()},
+        settings=cfg.attack,
         bounds=Bounds(cfg.bank.min_fooling_ratio, cfg.bank.max_cosine, cfg.bank.attempts),
         craft=predicted(network, data.craft, data.cache_dir),
         unseen=data.unseen and predicted(network, data.unseen, data.cache_dir),
@@ -111,31 +118,73 @@ def find_bank(cfg: DictConfig, data: PhotographDataModule, network: TargetNetwor
     return fill_bank(Path(cfg.paths.bank_dir), recipe, cfg.bank.train, cfg.bank.test)
 
 
-def build_trainer(cfg: DictConfig, loggers: Sequence[Logger] = (), **arguments: int) -> Trainer:
-    """The Trainer of the config with its callbacks, these loggers, and further arguments."""
-    trainer: Trainer = build(
-        cfg.trainer,
-        precision=pick_precision(cfg.trainer.precision, pick_device(cfg.accelerator)),
-        callbacks=[build(callback) for callback in cfg.callbacks.values()],
-        logger=loggers,
-        default_root_dir=cfg.paths.output_dir,
-        **arguments,
-    )
+def build_trainer(
+    cfg: MeasureConfig,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
+    training: TrainingConfig | None = None,
+    max_steps: int = -1,
+) -> Trainer:
+    """The Trainer of the config.
+
+    Args:
+        cfg: the job's.
+        loggers: it logs to.
+        callbacks: of the stage's own, before those of the config.
+        training: how the rectifier is trained; None for a test alone.
+        max_steps: training steps.
+
+    Raises:
+        UapError: Lightning refuses an argument.
+    """
+    precision = training.precision if training else "32-true"
+    try:
+        trainer: Trainer = build(
+            cfg.trainer,
+            precision=pick_precision(precision, pick_device(cfg.accelerator)),
+            gradient_clip_val=training.gradient_clip if training else None,
+            callbacks=[*callbacks, *(build(node) for node in cfg.callbacks.values())],
+            enable_progress_bar="progress" in cfg.callbacks,
+            logger=list(loggers),
+            default_root_dir=cfg.paths.output_dir,
+            max_steps=max_steps,
+        )
+    except UapError:
+        raise
+    except Exception as error:  # Lightning and Hydra's instantiate raise what they like
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        raise UapError(
+            f"trainer does not fit ({reason}): correct trainer.devices, trainer.strategy or "
+            "the key that is named."
+        ) from error
     return trainer
 
 
 def test(
-    cfg: DictConfig,
+    cfg: MeasureConfig,
     trainer: Trainer,
     module: RectifierModule,
-    data: PhotographDataModule,
+    metrics: ComputeMetrics,
+    data: Collection,
     bank: Bank,
     condition: Condition,
 ) -> list[dict[str, object]]:
-    """Test on unseen photographs and unseen perturbations: one row for each protocol."""
-    data.draw = draw_pairs(bank.test, len(data.test), cfg.seed)
+    """Test on unseen photographs and unseen perturbations: one row for each protocol.
+
+    Args:
+        cfg: the job's.
+        trainer: with ``metrics`` among its callbacks.
+        module: what is tested.
+        metrics: computes the numbers of the rows.
+        data: whose test crops are taken.
+        bank: whose test perturbations are taken.
+        condition: what the defence was trained on.
+    """
+    draw = draw_pairs(bank.test, len(data.test), cfg.seed)
     with interruptible(trainer):
-        trainer.test(module, datamodule=data, verbose=False)
+        crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
+        trainer.test(module, datamodule=crops, verbose=False)
     labelled = bool((data.test.label >= 0).all())
     return [
         {
@@ -151,10 +200,13 @@ def test(
             "label_source": "ground_truth" if labelled else "prediction",
             **row,
         }
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if isinstance(callback, ComputeMetrics)
-        for protocol, row in callback.rows.items()
+        for protocol, row in metrics.rows.items()
     ]
+
+
+def metrics_of(cfg: MeasureConfig) -> ComputeMetrics:
+    """The callback that computes the rows of the config's protocols."""
+    return ComputeMetrics({name: p.protocol() for name, p in cfg.protocol.items()}, cfg.seed)
 
 
 @contextmanager

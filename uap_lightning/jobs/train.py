@@ -1,12 +1,7 @@
-"""The whole way: ``python -m uap_lightning.train network=googlenet norm=linf``.
-
-Craft the bank where it is missing, extend it, train the rectifier, fit the detector, test every
-protocol, write the defence folder and ``results.json``.
-"""
+"""The whole way, from photographs to a tested defence."""
 
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,19 +10,20 @@ from pytorch_lightning import Trainer
 from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, write_atomically, write_json
-from uap_lightning.data import PhotographDataModule
+from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, save_defense
 from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
 from uap_lightning.jobs.run import Run, running
+from uap_lightning.jobs.schema import TrainConfig, TrainingConfig
 from uap_lightning.jobs.stages import (
     Condition,
-    ball_of,
     build_trainer,
     find_bank,
     interruptible,
     load_data_and_network,
+    metrics_of,
     test,
 )
 from uap_lightning.networks import TargetNetwork
@@ -36,15 +32,18 @@ from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
 from uap_lightning.results.screen import show
+from uap_lightning.training.callbacks import FitDetector
+from uap_lightning.training.fitting import DetectorSample, fit_on_crops
 from uap_lightning.training.module import RectifierModule, read_condition
 
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig) -> float | None:
+def train(composed: DictConfig) -> float | None:
     """Walk the whole way and return the defense rate of the first protocol, in percent."""
-    with running(cfg) as run:
+    with running(composed, TrainConfig) as run:
         if not run.finished:
+            cfg = run.config
             if cfg.ckpt_path is not None:
                 read_condition(cfg.ckpt_path)
             loggers = build_loggers(cfg, run, "train")
@@ -52,25 +51,33 @@ def train(cfg: DictConfig) -> float | None:
                 data, network = load_data_and_network(cfg)
             if is_first():
                 write_json(run.folder / "split.json", data.split_lists)
-            trainer = build_trainer(cfg, loggers, max_steps=count_steps(cfg, data))
+            training = cfg.rectifier.training
+            sample = detector_sample(cfg, data)
+            metrics = metrics_of(cfg)
+            steps = count_steps(training, len(data.train)) if training else 0
+            trainer = build_trainer(cfg, loggers, [FitDetector(sample), metrics], training, steps)
             with ranks(trainer):
                 with run.stage("craft"):
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
                 condition = training_condition(cfg, data, network, bank)
                 module = build_module(cfg, network, condition)
-                resume = find_checkpoint(cfg, run, condition)
                 with run.stage("train"):
-                    fit(cfg, trainer, module, data, bank, resume)
+                    if training is None:
+                        fit_filter(cfg, module, data, bank, sample)
+                    else:
+                        resume = find_checkpoint(cfg, run.folder, condition)
+                        fit(cfg, training, trainer, module, data, bank, resume)
                 with run.stage("test"):
-                    run.content["rows"] = test(cfg, trainer, module, data, bank, condition)
+                    rows = test(cfg, trainer, module, metrics, data, bank, condition)
             if not is_first():
                 return None
-            defense = write_defense(cfg, run, module, condition, data.trained_on)
+            run.content["rows"] = rows
+            defense = write_defense(cfg, run, module, condition, data)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
             described = card({**condition, "classes": network.classes(data.crop)}, run.content)
             write_atomically(defense.parent / CARD, described.encode())
-            log_rows(loggers, run.content["rows"])
+            log_rows(loggers, rows)
             log_defense(loggers, cfg.name, defense.parent)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
@@ -79,22 +86,28 @@ def train(cfg: DictConfig) -> float | None:
     return rows[0]["defense_rate"] if rows else None
 
 
-def count_steps(cfg: DictConfig, data: PhotographDataModule) -> int:
+def count_steps(training: TrainingConfig, crops: int) -> int:
     """Training steps: those of the config, or as many as its epochs have."""
-    epoch = math.ceil(len(data.train) / cfg.rectifier.batch_size)
-    return int(cfg.rectifier.steps) if cfg.rectifier.steps > 0 else epoch * cfg.rectifier.epochs
+    epoch = math.ceil(crops / training.batch_size)
+    return training.steps if training.steps > 0 else epoch * training.epochs
+
+
+def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:
+    """Which training images the detector is fitted on."""
+    detector = cfg.detector
+    return DetectorSample(detector.max_images, detector.perturbed_share, data.batch_size, cfg.seed)
 
 
 def training_condition(
-    cfg: DictConfig, data: PhotographDataModule, network: TargetNetwork, bank: Bank
+    cfg: TrainConfig, data: Collection, network: TargetNetwork, bank: Bank
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
     return {
         "train_network": network.name,
         "train_norm": cfg.norm.name,
-        "eps": ball_of(cfg).eps,
-        "size": cfg.data.crop,
-        "data": cfg.data.name,
+        "eps": cfg.ball().eps,
+        "size": data.crop,
+        "data": cfg.data["name"],
         "test_split": data.test_split,
         "bank": bank.identity,
         "rectifier": cfg.rectifier.name,
@@ -103,27 +116,28 @@ def training_condition(
     }
 
 
-def build_module(cfg: DictConfig, network: TargetNetwork, condition: Condition) -> RectifierModule:
+def build_module(cfg: TrainConfig, network: TargetNetwork, condition: Condition) -> RectifierModule:
     """The LightningModule of the config."""
+    parts = (network, build(cfg.rectifier.model), build(cfg.detector.model), condition)
+    training = cfg.rectifier.training
+    if training is None:
+        return RectifierModule(*parts)
     return RectifierModule(
-        network,
-        build(cfg.rectifier.model),
-        build(cfg.detector.model),
-        cross_entropy=cfg.rectifier.loss.cross_entropy,
-        reconstruction=cfg.rectifier.loss.reconstruction,
-        optimizer=build(cfg.rectifier.optimizer) if cfg.rectifier.optimizer else None,
-        scheduler=build(cfg.rectifier.scheduler) if cfg.rectifier.scheduler else None,
-        condition=condition,
+        *parts,
+        cross_entropy=training.loss.cross_entropy,
+        reconstruction=training.loss.reconstruction,
+        optimizer=build(training.optimizer),
+        scheduler=build(training.scheduler) if training.scheduler else None,
     )
 
 
-def find_checkpoint(cfg: DictConfig, run: Run, condition: Condition) -> str | None:
+def find_checkpoint(cfg: TrainConfig, folder: Path, condition: Condition) -> str | None:
     """The checkpoint to go on from: the one named, or the last one of this folder.
 
     Raises:
         UapError: it is not ours, or was trained under another condition.
     """
-    last = run.folder / "checkpoints" / "last.ckpt"
+    last = folder / "checkpoints" / "last.ckpt"
     path = cfg.ckpt_path or (str(last) if last.exists() else None)
     if path is None:
         return None
@@ -138,44 +152,57 @@ def find_checkpoint(cfg: DictConfig, run: Run, condition: Condition) -> str | No
     return str(path)
 
 
+def sampler_of(cfg: TrainConfig, bank: Bank, share: float, vary: bool) -> PerturbationSampler:
+    """Perturbs by P*: the bank's training perturbations, extended by synthetic ones."""
+    perturbations = extend(bank.train, cfg.ball(), cfg.bank.extended, cfg.seed)
+    return PerturbationSampler(perturbations, share, vary, cfg.ball(), cfg.seed)
+
+
 def fit(
-    cfg: DictConfig,
+    cfg: TrainConfig,
+    training: TrainingConfig,
     trainer: Trainer,
     module: RectifierModule,
-    data: PhotographDataModule,
+    data: Collection,
     bank: Bank,
     resume: str | None,
 ) -> None:
-    """Train the rectifier on P*; a callback fits the detector at the end.
-
-    A rectifier without an optimizer takes no step: only its detector is fitted.
-    """
-    perturbations = extend(bank.train, ball_of(cfg), cfg.bank.extended, cfg.seed)
-    data.perturb = PerturbationSampler(
-        perturbations, cfg.rectifier.perturbed_share, cfg.rectifier.vary, ball_of(cfg), cfg.seed
-    )
-    data.train_batch_size = cfg.rectifier.batch_size
-    work = "Training" if cfg.rectifier.optimizer else "Fitting the detector of"
-    log.info("%s %s with %d perturbations", work, cfg.rectifier.name, len(perturbations))
+    """Train the rectifier on P*; a callback fits the detector at the end."""
+    sampler = sampler_of(cfg, bank, training.perturbed_share, training.vary)
+    log.info("Training %s with %d perturbations", cfg.rectifier.name, len(sampler.perturbations))
+    crops = TrainingDataModule(data.train, sampler, training.batch_size, cfg.seed, data.num_workers)
     with interruptible(trainer):
-        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        trainer.fit(module, datamodule=crops, ckpt_path=resume)
+
+
+def fit_filter(
+    cfg: TrainConfig, module: RectifierModule, data: Collection, bank: Bank, sample: DetectorSample
+) -> None:
+    """Fit the detector behind a rectifier that is not trained."""
+    sampler = sampler_of(cfg, bank, sample.perturbed_share, vary=False)
+    log.info("Fitting the detector behind %s", cfg.rectifier.name)
+    device = module.network.mean.device
+    module.to(device)
+    fit_on_crops(module.detector, module.rectifier, data.train, sampler, sample, device)
 
 
 def write_defense(
-    cfg: DictConfig,
-    run: Run,
+    cfg: TrainConfig,
+    run: Run[TrainConfig],
     module: RectifierModule,
     condition: Condition,
-    trained_on: Sequence[str],
+    data: Collection,
 ) -> Path:
     """Write the defence folder of this run and return its ``defense.json``."""
-    arguments = {part: arguments_of(cfg[part].model) for part in ("rectifier", "detector")}
+    arguments = {
+        "rectifier": arguments_of(cfg.rectifier.model),
+        "detector": arguments_of(cfg.detector.model),
+    }
     folder = run.folder / "defense"
     use: dict[str, object] = {
-        "classes": module.network.classes(cfg.data.crop),
-        "resize": cfg.data.resize,
+        "classes": module.network.classes(data.crop),
+        "resize": cfg.data["resize"],
     }
-    save_defense(
-        folder, module.rectifier, module.detector, arguments, {**condition, **use}, trained_on
-    )
+    described = {**condition, **use}
+    save_defense(folder, module.rectifier, module.detector, arguments, described, data.trained_on)
     return folder / "defense.json"

@@ -36,13 +36,13 @@ class RectifierModule(LightningModule):
         network: the frozen target network.
         rectifier: what is trained.
         detector: fitted after training.
+        condition: what this is trained on, as strings and numbers; part of the checkpoint.
         cross_entropy: weight of equation 2.
         reconstruction: weight of the reconstruction term.
-        optimizer: builds the optimizer from the rectifier's parameters; None for a rectifier
-            that is not trained.
+        optimizer: builds the optimizer from the rectifier's parameters; None where nothing is
+            trained, only tested.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
             rate. It is given ``total_steps`` if it takes that argument.
-        condition: what this is trained on, as strings and numbers; part of the checkpoint.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class RectifierModule(LightningModule):
         network: TargetNetwork,
         rectifier: nn.Module,
         detector: nn.Module,
-        cross_entropy: float,
-        reconstruction: float,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None,
-        scheduler: Callable[..., LRScheduler] | None,
         condition: Mapping[str, str | int | float | None],
+        cross_entropy: float = 0.0,
+        reconstruction: float = 0.0,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
     ) -> None:
         super().__init__()
         self.network = network

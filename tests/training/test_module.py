@@ -10,17 +10,19 @@ from hydra.utils import instantiate
 from pytorch_lightning import Trainer
 from torch.optim.lr_scheduler import StepLR
 
-from tests.tiny import QUICK_TRAIN, composed
+from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
 from uap_lightning.jobs.stages import build_trainer, find_bank, load_data_and_network
 from uap_lightning.jobs.train import (
     build_module,
     count_steps,
+    detector_sample,
     fit,
     training_condition,
 )
 from uap_lightning.rectifiers import ResidualPRN
+from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.module import RectifierModule, read_condition
 
 
@@ -60,18 +62,25 @@ def test_the_loss_is_equation_2_plus_reconstruction(network, images, monkeypatch
 
 
 def trained(tmp_path, *overrides):
-    cfg = composed("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
+    cfg = typed_config("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
     module = build_module(cfg, network, training_condition(cfg, data, network, bank))
     return cfg, data, network, bank, module
 
 
+def fitted(cfg, data, bank, module):
+    training = cfg.rectifier.training
+    steps = count_steps(training, len(data.train))
+    callbacks = [FitDetector(detector_sample(cfg, data))]
+    trainer = build_trainer(cfg, callbacks=callbacks, training=training, max_steps=steps)
+    fit(cfg, training, trainer, module, data, bank, None)
+
+
 def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
-    cfg, data, network, bank, module = trained(tmp_path, "rectifier.steps=60")
+    cfg, data, network, bank, module = trained(tmp_path, "rectifier.training.steps=60")
     before = copy.deepcopy(network.state_dict())
     losses = []
-    trainer = build_trainer(cfg, max_steps=count_steps(cfg, data))
     original = module.training_step
 
     def recorded(batch, batch_idx):
@@ -80,7 +89,7 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
         return loss
 
     module.training_step = recorded
-    fit(cfg, trainer, module, data, bank, None)
+    fitted(cfg, data, bank, module)
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     for name, tensor in network.state_dict().items():
@@ -89,8 +98,7 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
 
 def test_the_checkpoint_holds_ours_alone_and_loads_safely(tmp_path):
     cfg, data, _, bank, module = trained(tmp_path, "callbacks.checkpoint.every_n_train_steps=12")
-    steps = count_steps(cfg, data)
-    fit(cfg, build_trainer(cfg, max_steps=steps), module, data, bank, None)
+    fitted(cfg, data, bank, module)
     path = tmp_path / "out" / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     assert content["state_dict"]
@@ -125,12 +133,14 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_refused(tmp_path, content):
         read_condition(str(path))
 
 
-def test_epochs_are_counted_in_steps(tmp_path):
-    cfg, data, *_ = trained(tmp_path)
-    assert count_steps(cfg, data) == 12
-    cfg.rectifier.steps, cfg.rectifier.epochs, cfg.rectifier.batch_size = -1, 5, 64
+@pytest.mark.parametrize(
+    ("settings", "steps"), [([], 12), (["steps=-1", "epochs=5", "batch_size=64"], 10)]
+)
+def test_epochs_are_counted_in_steps(settings, steps):
+    words = [f"rectifier.training.{setting}" for setting in settings]
+    cfg = typed_config("train", *QUICK_TRAIN, *words)
     # 48 training images with two crops each: 96 crops are two batches of 64
-    assert count_steps(cfg, data) == 10
+    assert count_steps(cfg.rectifier.training, 96) == steps
 
 
 @pytest.mark.parametrize(
@@ -144,9 +154,9 @@ def test_epochs_are_counted_in_steps(tmp_path):
 )
 def test_the_presets_keep_the_papers_and_the_authors_schedule(option, rates):
     cfg = composed("train", "network=tiny", "data=generated", f"rectifier={option}")
-    optimizer = instantiate(cfg.rectifier.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+    optimizer = instantiate(cfg.rectifier.training.optimizer)([torch.nn.Parameter(torch.zeros(1))])
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
-    schedule = instantiate(cfg.rectifier.scheduler)(optimizer)
+    schedule = instantiate(cfg.rectifier.training.scheduler)(optimizer)
     for step in range(max(rates) + 1):
         if step in rates:
             assert optimizer.param_groups[0]["lr"] == pytest.approx(rates[step])

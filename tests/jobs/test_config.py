@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
-from tests.tiny import composed
+from tests.tiny import composed, typed_config
 from uap_lightning.core.errors import UapError
-from uap_lightning.jobs.check import check
-from uap_lightning.jobs.config import find_conf
+from uap_lightning.jobs.config import find_conf, typed
+from uap_lightning.jobs.schema import EvaluateConfig, ReportConfig, TrainConfig
 
 CONF = Path(find_conf())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 OPTIONS = sorted(
     (str(path.parent.relative_to(CONF)), path.stem)
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF
+    if path.parent != CONF and path.parent.name != "shared"
 )
 NEEDED = {
     ("network", "timm"): ["network.model=resnet18"],
@@ -48,17 +48,11 @@ def test_the_groups_are_those_of_the_design():
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=["-".join(pair) for pair in OPTIONS])
 def test_every_option_composes_resolves_and_binds(group, option):
     needed = NEEDED.get((group, option), [])
-    if group == "training":
-        # chosen by the data option of the same name
-        group, needed = "data", NEEDED.get(("data", option), [])
     if (group, option) == ("trainer", "test"):
-        check(composed("evaluate", "defense=folder"))
+        typed_config("evaluate", "defense=folder")
         return
     chosen = f"{group}=[{option}]" if group in LISTS else f"{group}={option}"
-    if group == "callbacks":
-        chosen = f"callbacks=[{','.join(sorted({option, 'detector', 'metrics'}))}]"
-    cfg = composed("train", chosen, *needed)
-    check(cfg)
+    typed_config("train", chosen, *needed)
 
 
 @pytest.mark.parametrize("job", ["craft", "train", "evaluate", "report", "export", "predict"])
@@ -72,9 +66,9 @@ def test_every_command_composes(job):
         from hydra import compose, initialize_config_dir
 
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            check(compose(job))
+            typed(compose(job), ReportConfig)
         return
-    check(composed(job, *overrides))
+    typed_config(job, *overrides)
 
 
 def test_the_data_brings_what_suits_its_size_and_the_command_line_wins():
@@ -95,7 +89,7 @@ def test_lists_of_protocols_and_loggers():
     cfg = composed("train", "protocol=[b]", "logger=[csv,wandb]", "logger.wandb.offline=true")
     assert list(cfg.protocol) == ["b"]
     assert list(cfg.logger) == ["csv", "wandb"]
-    check(cfg)
+    typed(cfg, TrainConfig)
 
 
 @pytest.mark.parametrize(
@@ -122,25 +116,36 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["bank.min_fooling_ratio=80"], r"bank\.min_fooling_ratio is 80"),
         (["bank.max_cosine=-1"], r"bank\.max_cosine is -1"),
         (["protocol.a.perturbed_share=1"], "perturbed_share is 1"),
-        (["protocol=[]"], "protocol has no usable value"),
+        (["protocol=[]"], "protocol is empty|protocol has no usable value"),
         (["network=timm"], "network.model"),
         (["+attack.stepz=3"], "attack does not fit"),
         (["+trainer.max_epoch=3"], "trainer does not fit pytorch_lightning.Trainer"),
         (["rectifier.model._target_=uap_lightning.Nothing"], "which cannot be imported"),
         (["name='${nothing}'"], "nothing"),
         (["seed=-1"], "seed is -1"),
-        (["rectifier.batch_size=0"], r"rectifier\.batch_size is 0"),
-        (["rectifier.epochs=-1"], r"rectifier\.epochs is -1 and rectifier\.steps is -1"),
-        (["rectifier.steps=7"], r"rectifier\.epochs is 5 and rectifier\.steps is 7"),
-        (["rectifier.precision=half"], r"rectifier\.precision is half"),
-        (["rectifier.optimizer.lr=-1"], r"rectifier\.optimizer\.lr is -1"),
-        (["rectifier.perturbed_share=2"], r"rectifier\.perturbed_share is 2"),
-        (["rectifier.loss.cross_entropy=0"], r"rectifier\.loss is"),
-        (["rectifier.loss.reconstruction=-1"], r"rectifier\.loss is"),
+        (["rectifier.training.batch_size=0"], r"rectifier\.training\.batch_size is 0"),
+        (
+            ["rectifier.training.epochs=-1"],
+            r"rectifier\.training\.epochs is -1 and rectifier\.training\.steps is -1",
+        ),
+        (
+            ["rectifier.training.steps=7"],
+            r"rectifier\.training\.epochs is 5 and rectifier\.training\.steps is 7",
+        ),
+        (["rectifier.training.precision=half"], r"rectifier\.training\.precision is half"),
+        (["rectifier.training.optimizer.lr=-1"], r"rectifier\.training\.optimizer\.lr is -1"),
+        (["rectifier.training.perturbed_share=2"], r"rectifier\.training\.perturbed_share is 2"),
+        (["rectifier.training.loss.cross_entropy=0"], r"rectifier\.training\.loss has"),
+        (["rectifier.training.loss.reconstruction=-1"], r"rectifier\.training\.loss has"),
         (["detector.max_images=1"], r"detector\.max_images is 1"),
         (["detector.perturbed_share=0"], r"detector\.perturbed_share is 0"),
         (["accelerator=tpu"], "accelerator is tpu"),
-        (["callbacks=[checkpoint,metrics]"], "expected detector and metrics among them"),
+        (["+trainer.accumulate_grad_batches=2"], r"trainer\.accumulate_grad_batches is 2"),
+        (["+trainer.limit_test_batches=1"], r"trainer\.limit_test_batches is 1"),
+        (["name="], "name is empty"),
+        (["rectifier.training.optimizer.lr=abc"], r"optimizer\.lr is abc"),
+        (["rectifier.training.batch_size=100000000000000000000000"], "expected at most"),
+        (["seed=1000000000000000000000000000000"], "seed is 1"),
         (["attack.max_passes=many"], r"attack\.max_passes is 'many': expected a whole number"),
         (["attack.overshoot=x"], r"attack\.overshoot is 'x': expected a number"),
         (["data.upscale=7"], r"data\.upscale is 7: expected true or false"),
@@ -148,7 +153,7 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
 )
 def test_check_refuses_before_any_work(overrides, said):
     with pytest.raises(UapError, match=said):
-        check(composed("train", *overrides))
+        typed_config("train", *overrides)
 
 
 @pytest.mark.parametrize("option", ["timm", "torchvision"])
@@ -161,7 +166,7 @@ def test_the_network_that_perturbs_has_a_name_of_its_own(option):
         f"network@perturbation_network={option}",
         "perturbation_network.model=resnet18",
     )
-    check(cfg)
+    typed(cfg, EvaluateConfig)
     assert (cfg.network.name, cfg.perturbation_network.name) == ("tiny", "resnet18")
     assert cfg.name == "run-on-tiny-perturbed-by-resnet18-cosine_uap-linf-generated-seed0"
 
@@ -178,4 +183,29 @@ def test_an_evaluation_is_named_by_the_perturbations_that_it_tests():
 
 @pytest.mark.parametrize("rectifier", ["prn", "jpeg", "prn_residual"])
 def test_every_kind_of_rectifier_goes_with_the_sample(rectifier):
-    check(composed("train", "experiment=sample", "data.root=images", f"rectifier={rectifier}"))
+    typed_config("train", "experiment=sample", "data.root=images", f"rectifier={rectifier}")
+
+
+def test_data_of_a_users_own_need_one_file(tmp_path):
+    """``data=mydata`` composes from a folder of the user's alone, and takes the small rectifier."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mydata.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [shared/crops, /attack: cosine_uap, /bank: small, _self_]\n"
+        "data:\n  name: mydata\n  crop: 48\n"
+        "  source: {_target_: uap_lightning.data.folder.image_folder, _partial_: true,"
+        " root: here, test_share: 0.2, seed: 1}\n"
+    )
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+    cfg = typed_config("train", searched, "data=mydata", "network=tiny")
+    assert (cfg.data["name"], cfg.data["crop"], cfg.data["resize"]) == ("mydata", 48, 256)
+    assert cfg.rectifier.name == "prn_residual"
+    assert typed_config("craft", searched, "data=mydata", "network=tiny").data["crop"] == 48
+
+
+def test_every_attack_goes_with_the_sample_and_every_network_takes_a_mean():
+    sample = ("experiment=sample", "data.root=images")
+    assert typed_config("train", *sample).attack["steps"] == 100
+    assert typed_config("train", *sample, "attack=deepfool_uap").attack["name"] == "deepfool_uap"
+    cfg = typed_config("train", "network=googlenet", "network.mean=[1,2,3]", "network.std=[4,5,6]")
+    assert (cfg.network["model"], cfg.network["mean"]) == ("googlenet", [1, 2, 3])

@@ -11,8 +11,7 @@ import pytest
 import torch
 import wandb
 
-from tests.test_sweeps import CRAFT, GRID, sweep
-from tests.tiny import QUICK_TRAIN, composed
+from tests.tiny import CRAFT, GRID, QUICK_TRAIN, composed, sweep
 from uap_lightning import craft as craft_entry
 from uap_lightning import train as train_entry
 from uap_lightning.core.errors import UapError
@@ -88,8 +87,8 @@ def wandb_runs(folder="."):
 
 
 def test_every_cell_of_a_sweep_is_a_run_of_its_own(monkeypatch, capsys):
-    grid = [*GRID, *OFFLINE, "norm.eps=10,12", "rectifier.steps=4,0", "protocol=[a]"]
-    name = "name=eps${norm.eps}-${rectifier.steps}"
+    grid = [*GRID, *OFFLINE, "norm.eps=10,12", "rectifier.training.steps=4,0", "protocol=[a]"]
+    name = "name=eps${norm.eps}-${rectifier.training.steps}"
     environment, filters = dict(os.environ), list(warnings.filters)
     code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, name)
     assert code == 1, said
@@ -105,11 +104,11 @@ def test_every_cell_of_a_sweep_is_a_run_of_its_own(monkeypatch, capsys):
         assert found["exit"] == 0
         assert found["run"].run_id == result["run_id"]
         assert found["run"].job_type == "train"
-        assert found["run"].run_group.startswith("norm.eps=10,12 rectifier.steps=4,0 ")
+        assert found["run"].run_group.startswith("norm.eps=10,12 rectifier.training.steps=4,0 ")
         groups.add(found["run"].run_group)
         assert set(found["run"].tags) == {"tiny", "linf"}
         assert found["config"]["norm"]["eps"] == eps
-        assert found["config"]["rectifier"]["steps"] == 4
+        assert found["config"]["rectifier"]["training"]["steps"] == 4
         row = result["rows"][0]
         for metric in ("defense_rate", "detection_rate", "acc_clean", "fooling_ratio"):
             logged = found["summary"][f"test/a/{metric}"]

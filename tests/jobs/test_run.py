@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import QUICK_TRAIN, TINY, composed
+from tests.tiny import QUICK_TRAIN, TINY, composed, typed_config
 from uap_lightning import craft as craft_entry
 from uap_lightning import evaluate as evaluate_entry
 from uap_lightning import report as report_entry
@@ -24,6 +24,7 @@ from uap_lightning.jobs.craft import craft
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.launch import launch
 from uap_lightning.jobs.run import running
+from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import check_labels, load_data_and_network
 from uap_lightning.jobs.train import find_checkpoint, train
 from uap_lightning.results.file import read_results
@@ -150,7 +151,13 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
 
 
 def test_l2_walks_the_whole_way_too():
-    settings = ("norm=l2", "norm.eps=3000", "protocol=[a]", "detector=none", "rectifier.steps=4")
+    settings = (
+        "norm=l2",
+        "norm.eps=3000",
+        "protocol=[a]",
+        "detector=none",
+        "rectifier.training.steps=4",
+    )
     train(composed("train", *QUICK_TRAIN, *settings, "detector.max_images=2"))
     row = results()["rows"][0]
     assert row["test_norm"] == "l2"
@@ -168,7 +175,7 @@ def test_crafting_alone_fills_the_bank_that_training_uses():
     files = {p: p.stat().st_mtime_ns for p in Path("banks").rglob("*.safetensors")}
     assert len(files) == 3
     craft(composed("craft", *settings, output=Path("outputs/craft")))
-    train(composed("train", *QUICK_TRAIN, "rectifier.steps=2"))
+    train(composed("train", *QUICK_TRAIN, "rectifier.training.steps=2"))
     assert files == {p: p.stat().st_mtime_ns for p in Path("banks").rglob("*.safetensors")}
 
 
@@ -178,7 +185,7 @@ def test_a_failed_job_says_why_and_leaves_the_process_as_it_was():
     filters = list(warnings.filters)
 
     def job():
-        with running(cfg) as run:
+        with running(cfg, TrainConfig) as run:
             os.environ["LEAK"] = "1"
             torch.use_deterministic_algorithms(True)
             with run.stage("data"):
@@ -194,16 +201,16 @@ def test_a_failed_job_says_why_and_leaves_the_process_as_it_was():
     assert list(results()["seconds"]) == ["data"]
     # a job that was refused says so as well
     refused = composed("train", *QUICK_TRAIN, "norm.eps=0", output=Path("outputs/refused"))
-    with pytest.raises(UapError, match=r"norm\.eps is 0"), running(refused):
+    with pytest.raises(UapError, match=r"norm\.eps is 0"), running(refused, TrainConfig):
         pass
     said = read_results(Path("outputs/refused/results.json"))
     assert said["status"] == "failed"
     assert "norm.eps is 0" in said["reason"]
     # a failed run is taken up again
-    with running(cfg) as run:
+    with running(cfg, TrainConfig) as run:
         assert not run.finished
     assert results()["status"] == "ok"
-    with running(cfg) as run:
+    with running(cfg, TrainConfig) as run:
         assert run.finished
 
 
@@ -218,7 +225,7 @@ def test_a_result_does_not_depend_on_how_wandb_ends(monkeypatch, caplog):
     torn = []
     Wandb.finish, Wandb.teardown = staticmethod(finish), lambda: torn.append(True)
     monkeypatch.setitem(sys.modules, "wandb", Wandb)
-    with running(composed("train", *QUICK_TRAIN)):
+    with running(composed("train", *QUICK_TRAIN), TrainConfig):
         pass
     assert results()["status"] == "ok"
     assert "could not finish its run (no connection)" in caplog.text
@@ -230,16 +237,17 @@ def test_one_process_a_folder():
     with (
         locked(Path("outputs/run/.lock"), wait=False),
         pytest.raises(UapError, match="another process is at work"),
-        running(cfg),
+        running(cfg, TrainConfig),
     ):
         pass
 
 
 def test_labels_of_another_network_are_refused():
-    data, network = load_data_and_network(composed("craft", *TINY))
-    check_labels(data, network, 8)
+    data, network = load_data_and_network(typed_config("craft", *TINY))
+    check_labels(data, network)
+    network.classes = lambda size: 3
     with pytest.raises(UapError, match="have class 7 and the network tiny has 3 classes"):
-        check_labels(data, network, 3)
+        check_labels(data, network)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +257,8 @@ def test_a_checkpoint_of_another_condition_is_refused(condition, said):
     cfg = composed("train", *QUICK_TRAIN, "ckpt_path=x.ckpt")
     content = {"hyper_parameters": {"train_network": "tiny", **condition}} if condition else {}
     torch.save(content, "x.ckpt")
-    with running(cfg) as run, pytest.raises(UapError, match=said):
-        find_checkpoint(cfg, run, {"train_network": "tiny", "seed": 0})
+    with running(cfg, TrainConfig) as run, pytest.raises(UapError, match=said):
+        find_checkpoint(run.config, run.folder, {"train_network": "tiny", "seed": 0})
 
 
 def said_by(entry, monkeypatch, capsys, *overrides):

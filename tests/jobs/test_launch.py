@@ -11,28 +11,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 
-from tests.tiny import QUICK_TRAIN, composed
+from tests.tiny import CRAFT, GRID, composed, sweep
 from uap_lightning import craft as craft_entry
 from uap_lightning import train as train_entry
 from uap_lightning.jobs import craft as craft_job
 from uap_lightning.jobs.config import find_conf, register_schemas
 from uap_lightning.jobs.train import train
-
-GRID = [word for word in QUICK_TRAIN if not word.startswith(("name", "callbacks"))]
-CRAFT = ["network=tiny", "data=generated", "bank.train=1", "bank.test=1", "bank.extended=1"]
-
-
-def sweep(entry, monkeypatch, capsys, *overrides):
-    """Run ``-m`` in this process: its exit code, standard output and standard error."""
-    monkeypatch.setattr(sys, "argv", ["uap", "-m", *overrides])
-    monkeypatch.setenv("COLUMNS", "400")
-    code = 0
-    try:
-        entry.main()
-    except SystemExit as ended:
-        code = ended.code
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def result(name, root="outputs"):
@@ -43,8 +27,8 @@ def test_a_grid_goes_on_past_failures_and_is_completed_by_the_same_command(
     monkeypatch, capsys, tmp_path
 ):
     grid = [*GRID, "norm=l2,linf", "norm.eps=200,0", "name=${norm.name}-${norm.eps}"]
-    grid += ["protocol=[a]", "callbacks=[detector,metrics]", "bank.min_fooling_ratio=0"]
-    code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, "rectifier.steps=2")
+    grid += ["protocol=[a]", "callbacks=[]", "bank.min_fooling_ratio=0"]
+    code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, "rectifier.training.steps=2")
     assert code == 1
     assert "error: 2 of the sweep's jobs failed:" in said
     for norm in ("l2", "linf"):
@@ -56,7 +40,7 @@ def test_a_grid_goes_on_past_failures_and_is_completed_by_the_same_command(
     broken = Path("outputs/l2-200.0/results.json")
     broken.write_text(json.dumps({**json.loads(broken.read_text()), "status": "running"}))
     grid = [word.replace("200,0", "200") for word in grid]
-    code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, "rectifier.steps=2")
+    code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, "rectifier.training.steps=2")
     assert (code, said) == (0, "")
     rows = json.loads(cells.pop(broken))["rows"]
     assert json.loads(broken.read_text())["rows"] == rows
@@ -64,7 +48,7 @@ def test_a_grid_goes_on_past_failures_and_is_completed_by_the_same_command(
 
 
 def test_a_cell_of_a_sweep_has_the_numbers_it_has_alone(monkeypatch, capsys):
-    grid = [*GRID, "callbacks=[detector,metrics]", "bank.min_fooling_ratio=0"]
+    grid = [*GRID, "callbacks=[]", "bank.min_fooling_ratio=0"]
     code, _, said = sweep(
         train_entry, monkeypatch, capsys, *grid, "norm.eps=10,12", "name=eps${norm.eps}"
     )

@@ -1,0 +1,157 @@
+"""A collection of photographs as crops: to craft on, to train on and to test on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of
+from uap_lightning.data.cache import decode_once
+from uap_lightning.data.crops import CropDataset
+from uap_lightning.data.photographs import Split, share_of
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The crops of each use, and what is known of their photographs.
+
+    Attributes:
+        craft: crops that perturbations are crafted on, photographs of the training side.
+        unseen: crops that measure fooling on images crafting has not seen; None when every
+            training photograph is crafted on.
+        train: crops that the rectifier is trained on and the detector fitted on.
+        test: crops to test on.
+        crop: side of the crops in pixels.
+        test_crops: crops of each test photograph.
+        batch_size: crops a forward pass in testing.
+        num_workers: loader processes.
+        cache_dir: folder of the decode-once caches.
+        numbered_classes: class folders, where labels are their places in alphabetical order.
+        trained_on: identities of the training photographs, corrupt ones too.
+        crafted_on: identities of those that are crafted on.
+        tested_on: names of the test photographs by their identities.
+        test_split: digest of those identities.
+        split_lists: the names of the photographs of each use, and of those left out.
+    """
+
+    craft: CropDataset
+    unseen: CropDataset | None
+    train: CropDataset
+    test: CropDataset
+    crop: int
+    test_crops: int
+    batch_size: int
+    num_workers: int
+    cache_dir: Path
+    numbered_classes: int | None
+    trained_on: list[str]
+    crafted_on: list[str]
+    tested_on: dict[str, str]
+    test_split: str
+    split_lists: dict[str, list[str]]
+
+
+def load_collection(
+    source: Callable[[], Split],
+    resize: int | None,
+    upscale: bool,
+    crop: int,
+    train_crops: int,
+    craft_crops: int,
+    test_crops: int,
+    craft_share: float,
+    batch_size: int,
+    num_workers: int,
+    cache_dir: str,
+    seed: int,
+    square: bool = False,
+    skip_corrupt: bool = False,
+) -> Collection:
+    """Decode the photographs, or find them decoded, and lay out the crops of each use.
+
+    Args:
+        source: returns the training and the test photographs.
+        resize: short side that photographs are resized to, in pixels; None keeps their size.
+        upscale: enlarge photographs whose short side is below ``crop``; they are refused when
+            False.
+        crop: side of the crops in pixels.
+        train_crops: crops of each training photograph.
+        craft_crops: crops of each photograph that is crafted on.
+        test_crops: crops of each test photograph.
+        craft_share: share of the training photographs that perturbations are crafted on; the
+            others measure the fooling ratio on images that crafting has not seen.
+        batch_size: crops a forward pass in testing.
+        num_workers: loader processes.
+        cache_dir: folder of the decode-once caches.
+        seed: of crops and splits.
+        square: keep the central square of a resized photograph only.
+        skip_corrupt: leave out photographs that cannot be decoded; ``split_lists`` names them.
+
+    Raises:
+        UapError: a size, count or share is out of its range, or too few photographs are left.
+    """
+    if crop < 8 or (resize is not None and resize < crop):
+        raise UapError(
+            f"data.crop is {crop} with data.resize {resize}: expected a crop of at least 8 "
+            "pixels and no larger than the short side after resizing."
+        )
+    for key, value, most in (
+        ("train_crops", train_crops, 10_000),
+        ("craft_crops", craft_crops, 10_000),
+        ("test_crops", test_crops, 10_000),
+        ("batch_size", batch_size, 65_536),
+    ):
+        if not 1 <= value <= most:
+            raise UapError(f"data.{key} is {value}: expected at least 1 and at most {most}.")
+    if not 0 <= num_workers <= 1_024:
+        raise UapError(f"data.num_workers is {num_workers}: expected 0 or more, at most 1,024.")
+    split = source()
+    everything = [*split.train, *split.test]
+    cache = decode_once(
+        everything,
+        resize,
+        1 if upscale and resize is not None else crop,
+        Path(cache_dir),
+        square=square,
+        skip_corrupt=skip_corrupt,
+    )
+    corrupt = set(cache.skipped)
+    photographs = [p for number, p in enumerate(everything) if number not in corrupt]
+    trained = [p for n, p in enumerate(split.train) if n not in corrupt]
+    if not trained or len(trained) == len(photographs):
+        raise UapError(
+            f"{len(corrupt)} of {len(everything)} photographs cannot be decoded, which leaves "
+            "none to train on or none to test on: replace them."
+        )
+    labels = [-1 if p.label is None else p.label for p in photographs]
+
+    def crops(numbers: list[int], count: int) -> CropDataset:
+        return CropDataset(cache, numbers, [labels[n] for n in numbers], crop, count, seed)
+
+    training = list(range(len(trained)))
+    tested = list(range(len(trained), len(photographs)))
+    crafted = share_of(trained, craft_share, seed)
+    others = [number for number in training if number not in set(crafted)]
+    tested_on = {photograph.identity: photograph.name for photograph in split.test}
+    return Collection(
+        craft=crops(crafted, craft_crops),
+        unseen=crops(others, craft_crops) if others else None,
+        train=crops(training, train_crops),
+        test=crops(tested, test_crops),
+        crop=crop,
+        test_crops=test_crops,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        cache_dir=Path(cache_dir),
+        numbered_classes=split.numbered_classes,
+        trained_on=[photograph.identity for photograph in split.train],
+        crafted_on=[photographs[number].identity for number in crafted],
+        tested_on=tested_on,
+        test_split=digest_of(sorted(tested_on)),
+        split_lists={
+            "train": [photographs[number].name for number in training],
+            "craft": [photographs[number].name for number in crafted],
+            "test": [photographs[number].name for number in tested],
+            "skipped": [everything[number].name for number in cache.skipped],
+        },
+    )
