@@ -59,7 +59,7 @@ def with_lightning(
     """Seconds of ``trainer.fit``."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(cfg, network, {"train_network": network.name})
-    trainer = build_trainer(cfg, training=training, max_steps=training.steps)
+    trainer = build_trainer(cfg, training=training, crops=len(crops.crops))
     started = time.perf_counter()
     trainer.fit(module, datamodule=crops)
     return time.perf_counter() - started

@@ -13,10 +13,9 @@ from torch.optim.lr_scheduler import StepLR
 from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
-from uap_lightning.jobs.stages import build_trainer, find_bank, load_data_and_network
+from uap_lightning.jobs.stages import build_trainer, count_steps, find_bank, load_data_and_network
 from uap_lightning.jobs.train import (
     build_module,
-    count_steps,
     detector_sample,
     fit,
     training_condition,
@@ -71,9 +70,8 @@ def trained(tmp_path, *overrides):
 
 def fitted(cfg, data, bank, module):
     training = cfg.rectifier.training
-    steps = count_steps(training, len(data.train))
     callbacks = [FitDetector(detector_sample(cfg, data))]
-    trainer = build_trainer(cfg, callbacks=callbacks, training=training, max_steps=steps)
+    trainer = build_trainer(cfg, callbacks=callbacks, training=training, crops=len(data.train))
     fit(cfg, training, trainer, module, data, bank, None)
 
 

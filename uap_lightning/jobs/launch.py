@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -136,6 +136,14 @@ def _sentence(error: Exception) -> str:
             return f"{group}={option} does not exist: choose one of {', '.join(options)}{hint}"
     if isinstance(error, UapError):
         return str(error)
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        return (
+            f"{error.override} cannot be read as KEY=VALUE: a value with other characters than "
+            f"letters, digits and -_./:% stands in quotes within the shell's own, as in "
+            f"\"{key}='{quoted}'\"."
+        )
     causes = [error, error.__cause__] if error.__cause__ else [error]
     lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
     # Hydra adds lines on types and full keys, which say nothing to the user.

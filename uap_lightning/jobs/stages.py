@@ -1,5 +1,6 @@
 """The stages that several commands walk: data and network, bank, Trainer, test."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -14,6 +15,7 @@ from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
+from uap_lightning.core.terminal import console
 from uap_lightning.data import Collection, EvaluationDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
@@ -123,7 +125,7 @@ def build_trainer(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     training: TrainingConfig | None = None,
-    max_steps: int = -1,
+    crops: int = 0,
 ) -> Trainer:
     """The Trainer of the config.
 
@@ -132,22 +134,27 @@ def build_trainer(
         loggers: it logs to.
         callbacks: of the stage's own, before those of the config.
         training: how the rectifier is trained; None for a test alone.
-        max_steps: training steps.
+        crops: that it is trained on.
 
     Raises:
         UapError: Lightning refuses an argument.
     """
     precision = training.precision if training else "32-true"
+    steps = count_steps(training, crops) if training else 0
+    epochs = math.ceil(steps / epoch_of(training, crops)) if training else 0
+    # A file is no place for bars.
+    nodes = {k: v for k, v in cfg.callbacks.items() if k != "progress" or console.is_terminal}
     try:
         trainer: Trainer = build(
             cfg.trainer,
             precision=pick_precision(precision, pick_device(cfg.accelerator)),
             gradient_clip_val=training.gradient_clip if training else None,
-            callbacks=[*callbacks, *(build(node) for node in cfg.callbacks.values())],
-            enable_progress_bar="progress" in cfg.callbacks,
+            callbacks=[*callbacks, *(build(node) for node in nodes.values())],
+            enable_progress_bar="progress" in nodes,
             logger=list(loggers),
             default_root_dir=cfg.paths.output_dir,
-            max_steps=max_steps,
+            max_steps=steps,
+            max_epochs=epochs,
         )
     except UapError:
         raise
@@ -159,6 +166,16 @@ def build_trainer(
             "the key that is named."
         ) from error
     return trainer
+
+
+def epoch_of(training: TrainingConfig, crops: int) -> int:
+    """Steps that see every crop once."""
+    return math.ceil(crops / training.batch_size)
+
+
+def count_steps(training: TrainingConfig, crops: int) -> int:
+    """Training steps: those of the config, or as many as its epochs have."""
+    return training.steps if training.steps > 0 else epoch_of(training, crops) * training.epochs
 
 
 def test(

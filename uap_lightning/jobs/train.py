@@ -1,7 +1,6 @@
 """The whole way, from photographs to a tested defence."""
 
 import logging
-import math
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -54,8 +53,8 @@ def train(composed: DictConfig) -> float | None:
             training = cfg.rectifier.training
             sample = detector_sample(cfg, data)
             metrics = metrics_of(cfg)
-            steps = count_steps(training, len(data.train)) if training else 0
-            trainer = build_trainer(cfg, loggers, [FitDetector(sample), metrics], training, steps)
+            own = [FitDetector(sample), metrics]
+            trainer = build_trainer(cfg, loggers, own, training, len(data.train))
             with ranks(trainer):
                 with run.stage("craft"):
                     bank = find_bank(cfg, data, network)
@@ -84,12 +83,6 @@ def train(composed: DictConfig) -> float | None:
     show([run.content])
     rows = run.content["rows"]
     return rows[0]["defense_rate"] if rows else None
-
-
-def count_steps(training: TrainingConfig, crops: int) -> int:
-    """Training steps: those of the config, or as many as its epochs have."""
-    epoch = math.ceil(crops / training.batch_size)
-    return training.steps if training.steps > 0 else epoch * training.epochs
 
 
 def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:
@@ -173,6 +166,11 @@ def fit(
     crops = TrainingDataModule(data.train, sampler, training.batch_size, cfg.seed, data.num_workers)
     with interruptible(trainer):
         trainer.fit(module, datamodule=crops, ckpt_path=resume)
+    if trainer.global_step != trainer.max_steps:
+        raise UapError(
+            f"training ended at step {trainer.global_step} of {trainer.max_steps}: expected the "
+            "whole; start anew with overwrite=true."
+        )
 
 
 def fit_filter(

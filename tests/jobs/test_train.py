@@ -1,0 +1,153 @@
+"""What training, the detector and the test are given: every crop and every perturbation is seen."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import QUICK_TRAIN, composed
+from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import CropDataset
+from uap_lightning.data.module import EvaluationDataModule
+from uap_lightning.jobs import train as job
+from uap_lightning.perturbations.record import load_perturbation
+from uap_lightning.perturbations.sampling import PerturbationSampler
+from uap_lightning.training import callbacks
+from uap_lightning.training.module import RectifierModule
+
+
+class Spy:
+    """Notes by phase the photographs that crops are read of, and what is added to them."""
+
+    def __init__(self, monkeypatch):
+        self.phase = "other"
+        self.photographs = {}
+        self.added = {}
+        self.coins = {}
+        self.inputs = 0
+        pixels, sample = CropDataset.pixels, PerturbationSampler.__call__
+        transfer, step = EvaluationDataModule.on_after_batch_transfer, RectifierModule.training_step
+
+        def read(crops, number):
+            seen = self.photographs.setdefault(self.phase, set())
+            seen.add((id(crops.cache), int(crops.photograph[number])))
+            return pixels(crops, number)
+
+        def sampled(sampler, images, *rest):
+            given, coin = sample(sampler, images, *rest)
+            self.coins.setdefault(self.phase, []).extend(coin.tolist())
+            for image, result in zip(images, given, strict=True):
+                # On the dark side nothing is clipped: what was added can be read off.
+                self.added.setdefault(self.phase, []).append((image, result, sampler))
+            return given, coin
+
+        def drawn(data, batch, index):
+            result = transfer(data, batch, index)
+            self.added.setdefault(self.phase, []).extend(result["rho"])
+            return result
+
+        def stepped(module, batch, index):
+            self.inputs += len(batch["input"])
+            return step(module, batch, index)
+
+        monkeypatch.setattr(CropDataset, "pixels", read)
+        monkeypatch.setattr(PerturbationSampler, "__call__", sampled)
+        monkeypatch.setattr(EvaluationDataModule, "on_after_batch_transfer", drawn)
+        monkeypatch.setattr(RectifierModule, "training_step", stepped)
+        for module, name, phase in (
+            (job, "fit", "fit"),
+            (job, "fit_on_crops", "detector"),
+            (callbacks, "fit_on_crops", "detector"),
+            (job, "test", "test"),
+        ):
+            self.during(monkeypatch, module, name, phase)
+
+    def during(self, monkeypatch, module, name, phase):
+        original = getattr(module, name)
+
+        def noted(*given, **named):
+            before, self.phase = self.phase, phase
+            try:
+                return original(*given, **named)
+            finally:
+                self.phase = before
+
+        monkeypatch.setattr(module, name, noted)
+
+    def names(self, phase):
+        return {number for _, number in self.photographs[phase]}
+
+
+def members(part):
+    """The perturbations of the bank's files, as bytes."""
+    files = sorted(Path("banks").glob(f"*/{part}-*.safetensors"))
+    return [load_perturbation(file)[0] for file in files]
+
+
+def is_one_of(added, rhos):
+    """Whether clamp(I + rho) is the result for one of the perturbations."""
+    image, result, _ = added
+    return any(torch.equal((image + rho).clamp(0, 255), result) for rho in rhos)
+
+
+@pytest.mark.parametrize(
+    "more", [["rectifier.training.vary=false"], ["rectifier=gaussian"]], ids=["trained", "filter"]
+)
+def test_each_stage_sees_its_own_photographs_and_perturbations(monkeypatch, more):
+    spy = Spy(monkeypatch)
+    words = [w for w in QUICK_TRAIN if more[0] != "rectifier=gaussian" or "rectifier" not in w]
+    job.train(composed("train", *words, *more, "detector.perturbed_share=0.5"))
+    split = json.loads(Path("outputs/run/split.json").read_text())
+    count = {use: len(split[use]) for use in ("train", "test")}
+    assert not set(split["train"]) & set(split["test"])
+    # The cache numbers photographs as they are given: training ones first.
+    train, test = set(range(count["train"])), set(range(count["train"], sum(count.values())))
+    own, unseen = members("train"), members("test")
+    assert (len(own), len(unseen)) == (2, 1)
+
+    trained = ["detector"] if more == ["rectifier=gaussian"] else ["fit", "detector"]
+    for phase in trained:
+        assert spy.names(phase) <= train
+        perturbed = [a for a in spy.added[phase] if not torch.equal(a[0], a[1])]
+        assert perturbed
+        known = perturbed[0][2].perturbations
+        # P* begins with the bank's training perturbations, and holds no test perturbation.
+        assert torch.equal(known[:2], torch.stack(own))
+        assert len(known) == 4
+        assert not any(torch.equal(rho, other) for rho in known for other in unseen)
+        assert all(is_one_of(added, known) for added in perturbed)
+    assert spy.names("detector") & train
+    assert spy.names("test") == test
+    assert len(spy.added["test"]) == 2 * count["test"]
+    assert all(torch.equal(rho, unseen[0]) for rho in spy.added["test"])
+    assert spy.inputs == (0 if more == ["rectifier=gaussian"] else len(spy.coins["fit"]))
+
+
+def test_the_detector_learns_from_members_at_its_own_share(monkeypatch):
+    """Relatives, which training draws, may be weakened; the detector is not to learn from them."""
+    spy = Spy(monkeypatch)
+    words = ("detector.max_images=400", "detector.perturbed_share=0.3")
+    job.train(composed("train", *QUICK_TRAIN, *words, "rectifier.training.vary=true"))
+    coins = spy.coins["detector"]
+    assert len(coins) == 400
+    # Five deviations of a binomial of 400 around 0.3; training's share is 0.75.
+    assert abs(sum(coins) / 400 - 0.3) < 5 * (0.3 * 0.7 / 400) ** 0.5
+    known = spy.added["detector"][0][2].perturbations
+    perturbed = [a for a in spy.added["detector"] if not torch.equal(a[0], a[1])]
+    assert all(is_one_of(added, known) for added in perturbed)
+    in_training = [a for a in spy.added["fit"] if not torch.equal(a[0], a[1])]
+    assert not all(is_one_of(added, known) for added in in_training)
+
+
+def test_training_that_ends_early_is_not_taken_for_a_whole(monkeypatch):
+    def stopped(module, batch, index):
+        if module.trainer.global_step == 5:
+            module.trainer.should_stop = True
+        return original(module, batch, index)
+
+    original = RectifierModule.training_step
+    monkeypatch.setattr(RectifierModule, "training_step", stopped)
+    with pytest.raises(UapError, match="training ended at step 6 of 12"):
+        job.train(composed("train", *QUICK_TRAIN))
+    assert json.loads(Path("outputs/run/results.json").read_text())["status"] == "failed"
