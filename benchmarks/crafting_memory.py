@@ -19,8 +19,7 @@ import numpy as np
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
-from uap_lightning.core.storage import write_json
-from uap_lightning.data.cache import ImageCache
+from uap_lightning.data.cache import ImageCache, store
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.perturbations.ball import Ball
@@ -31,11 +30,13 @@ SIZE = 128
 def random_cache(folder: Path, count: int) -> ImageCache:
     """A cache of random images, written a block at a time."""
     generator = np.random.default_rng(0)
-    with (folder / "pixels.bin").open("wb") as file:
-        for _ in range(count):
-            file.write(generator.integers(0, 256, 3 * SIZE * SIZE, dtype=np.uint8).tobytes())
-    index = {"digest": str(count), "sizes": [[SIZE, SIZE]] * count, "skipped": []}
-    write_json(folder / "index.json", index)
+    store(
+        folder,
+        (
+            (str(number), generator.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8))
+            for number in range(count)
+        ),
+    )
     return ImageCache(folder)
 
 

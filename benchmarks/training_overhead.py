@@ -10,6 +10,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from torch import nn
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.data import TrainingDataModule
 from uap_lightning.jobs.config import build, find_conf, register_schemas, typed
-from uap_lightning.jobs.schema import TrainConfig, TrainingConfig
+from uap_lightning.jobs.groups import TrainingConfig
+from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import build_trainer, load_data_and_network
 from uap_lightning.jobs.train import build_module
 from uap_lightning.networks import TargetNetwork
@@ -70,8 +72,8 @@ def by_hand(cfg: TrainConfig, training: TrainingConfig, crops: TrainingDataModul
     seed_everything(cfg.seed, workers=True, verbose=False)
     device = pick_device(cfg.accelerator)
     rectifier: nn.Module = build(cfg.rectifier.model).to(device)
-    optimizer = build(training.optimizer)(rectifier.parameters())
-    schedule = build(training.scheduler or {})(optimizer, total_steps=training.steps)
+    optimizer = build(training.optimizer, partial)(rectifier.parameters())
+    schedule = build(training.scheduler or {}, partial)(optimizer, total_steps=training.steps)
     half = pick_precision(training.precision, device) == "bf16-mixed"
     loader = torch.utils.data.DataLoader(crops.crops, batch_size=training.batch_size, shuffle=True)
     started = time.perf_counter()

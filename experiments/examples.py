@@ -12,7 +12,7 @@ import torch
 from torchvision.transforms import functional
 
 from experiments.runs import Job, carry_out, parser, plan_of, require_results, settings_of
-from uap_lightning.data.cache import read_pixels
+from uap_lightning.data.decoding import read_pixels
 from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.defense_folder import load_defense

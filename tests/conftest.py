@@ -1,15 +1,21 @@
 """What the tests share: the tiny network, images by formula, composed configs, real commands."""
 
+import math
+
 import pytest
 import torch
 
-from tests.tiny import SETTINGS, TensorImages
+from tests.tiny import SETTINGS, TINY, TensorImages, typed_config
+from uap_lightning.attacks.filling import Recipe
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.generated import generated_image
 from uap_lightning.detectors import DctSvm
 from uap_lightning.guard.defense_folder import save_defense
+from uap_lightning.jobs.stages import load_data_and_network, predicted
 from uap_lightning.networks.tiny import CLASSES, tiny
 from uap_lightning.perturbations.ball import Ball
+from uap_lightning.perturbations.bank import Bounds
 from uap_lightning.rectifiers import ResidualPRN
 
 
@@ -77,3 +83,29 @@ def defense(tmp_path, images):
     }
     save_defense(tmp_path / "defense", rectifier, detector, SETTINGS, condition)
     return tmp_path / "defense"
+
+
+@pytest.fixture
+def recipe():
+    """What makes a bank of random signs for the tiny network; ``attack.made`` has its seeds."""
+    cfg = typed_config("craft", *TINY, "attack.steps=40")
+    data, network = load_data_and_network(cfg)
+    made = []
+
+    def attack(network, images, labels, norm, seed):
+        made.append(seed)
+        rho = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        return Universal(rho.sign() * norm.eps, 1.0, {"drawn": seed})
+
+    attack.made = made
+    return Recipe(
+        network=network,
+        norm=Ball(math.inf, 10.0),
+        attack=attack,
+        settings={"name": "signs"},
+        bounds=Bounds(0.0, 0.15, 3),
+        craft=predicted(network, data.craft, data.cache_dir),
+        unseen=predicted(network, data.unseen, data.cache_dir),
+        photographs=tuple(data.crafted_on),
+        seed=0,
+    )

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from PIL import Image
+from torch import nn
 
 from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.jobs.schema import (
@@ -16,6 +20,8 @@ from uap_lightning.jobs.schema import (
     PredictConfig,
     TrainConfig,
 )
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.perturbations import __main__ as entry
 
 # Arguments of the parts of the ``defense`` fixture.
 SETTINGS = {"rectifier": {"width": 8, "blocks": 2}, "detector": {"size": 32}}
@@ -75,6 +81,57 @@ def run(module: str, *overrides: str, cwd: Path):
         timeout=300,
         check=False,
     )
+
+
+def convolutional(classes=6):
+    """A small convolutional network with random weights, a non-linearity and a linear head."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    )
+    return TargetNetwork(model, "convolutional", [127.5] * 3, [127.5] * 3)
+
+
+def photographs(size, count=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return TensorImages(
+        torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+    )
+
+
+def truth(size=6, seed=0):
+    """A perturbation as we keep it: 3 x H x W, RGB, pixel units, on the ball's surface."""
+    rho = np.random.default_rng(seed).uniform(-10, 10, (3, size, size)).astype(np.float32)
+    rho[0, 0, 0] = 10
+    return rho
+
+
+def call(*arguments):
+    entry.run([str(argument) for argument in arguments])
+
+
+CAFFENET = TargetNetwork(torch.nn.Identity(), "caffenet", [0.0] * 3, [1.0] * 3)
+
+
+STATED = ("--network", "caffenet", "--norm", "linf", "--eps", 10)
+
+
+def write_images(folder: Path, count=4, size=(40, 30), mode="RGB") -> Path:
+    """Photographs of noise, each with its own; ``size`` is width and height."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / f"{i}.png")
+    return folder
 
 
 def sweep(entry, monkeypatch, capsys, *overrides):

@@ -2,6 +2,7 @@
 
 import inspect
 
+import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -15,12 +16,8 @@ def test_a_jobs_return_value_is_a_property_that_raises_what_failed():
     job.return_value = error = ValueError("x")
     job.status = JobStatus.FAILED
     assert job._return_value is error
-    try:
-        job.return_value
-    except ValueError as raised:
-        assert raised is error
-    else:
-        raise AssertionError("a failed job returned")
+    with pytest.raises(ValueError, match="x"):
+        _ = job.return_value
     job.status = JobStatus.COMPLETED
     assert job.return_value is error
     assert {"cfg", "hydra_cfg"} <= set(inspect.signature(JobReturn).parameters)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.tiny import composed, environment
 from uap_lightning.core.errors import UapError
-from uap_lightning.data.cache import read_pixels, to_rgb
+from uap_lightning.data.decoding import read_pixels, to_rgb
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.classify import decoded, files_below, reader, rows

@@ -1,15 +1,27 @@
 """The stages that commands share."""
 
 import copy
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from tests.tiny import QUICK_TRAIN, TINY, typed_config
+from tests.tiny import QUICK_TRAIN, TINY, composed, typed_config
 from uap_lightning.core.errors import UapError
-from uap_lightning.jobs.stages import build_trainer, check_labels, load_data_and_network, predicted
+from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.stages import (
+    build_trainer,
+    check_labels,
+    find_bank,
+    load_data_and_network,
+    predicted,
+)
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.results.file import read_results
 
 
 class Centre(nn.Module):
@@ -56,5 +68,55 @@ def test_labels_of_another_network_are_refused():
     ["trainer.devices=0", "trainer.devices=-3", "trainer.devices=foo", "+trainer.strategy=none"],
 )
 def test_what_lightning_refuses_is_told_in_a_sentence(setting):
-    with pytest.raises(UapError, match="trainer does not fit"):
+    with pytest.raises(UapError, match="Trainer cannot be made of its settings"):
         build_trainer(typed_config("train", *QUICK_TRAIN, setting))
+
+
+def test_the_config_makes_or_names_the_bank():
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1")
+    data, network = load_data_and_network(cfg)
+    bank = find_bank(cfg, data, network)
+    for record in bank.records:
+        assert record.fooling_ratio >= 0.8
+        assert record.cosine <= 0.15
+        assert record.fooling_ratio_unseen is not None
+    named = typed_config("craft", *TINY, f"bank.path='{bank.folder}'")
+    assert find_bank(named, data, network).digest == bank.digest
+
+
+def test_a_finished_command_sees_that_its_bank_is_gone(caplog):
+    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
+    craft(cfg)
+    digest = read_results(Path("outputs/run/results.json"))["digests"]["bank"]
+    shutil.rmtree("banks")
+    craft(cfg)
+    assert len(list(Path("banks").glob("*/*.safetensors"))) == 2
+    assert read_results(Path("outputs/run/results.json"))["digests"]["bank"] == digest
+    with caplog.at_level("INFO"):
+        craft(cfg)
+    assert "The bank is complete" in caplog.text
+
+
+def test_a_record_and_a_bank_hold_names_and_no_paths():
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1", "attack.steps=40")
+    data, network = load_data_and_network(cfg)
+    bank = find_bank(cfg, data, network)
+    settings = {"steps": 40, "batch_size": 8, "step_size": 0.2, "momentum": 0.9}
+    assert all(record.attack == {"name": "cosine_uap", **settings} for record in bank.records)
+    said = (bank.folder / "bank.json").read_text()
+    assert json.loads(said)["attack"] == bank.records[0].attack
+    assert "uap_lightning" not in said
+    assert "_partial_" not in said
+
+
+def test_test_photographs_that_were_crafted_on_are_refused():
+    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1", "attack.steps=40")
+    data, network = load_data_and_network(cfg)
+    bank = find_bank(cfg, data, network)
+    assert set(bank.photographs) < set(data.trained_on)
+    named = typed_config("craft", *TINY, f"bank.path='{bank.folder}'")
+    moved = list(bank.photographs)[:3]
+    data = replace(data, tested_on={**data.tested_on, **dict.fromkeys(moved, "x")})
+    expected = f"crafted on 3 of the {len(data.tested_on)} test photographs"
+    with pytest.raises(UapError, match=expected):
+        find_bank(named, data, network)

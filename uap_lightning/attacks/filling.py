@@ -12,22 +12,33 @@ from torch import Tensor
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.universal import Attack
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of, locked, read_json, write_json
+from uap_lightning.core.storage import digest_of, locked, read_as, read_json, write_json
 from uap_lightning.core.version import __version__
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import Bank, Bounds, largest_cosine, norm_name
-from uap_lightning.perturbations.record import (
-    Record,
-    load_perturbation,
-    ratio_text,
-    save_perturbation,
+from uap_lightning.perturbations.bank import (
+    Bank,
+    Bounds,
+    largest_cosine,
+    norm_name,
+    read_bank,
+    read_description,
+    read_member,
+    shown,
 )
+from uap_lightning.perturbations.record import Record, ratio_text, save_perturbation
 
 log = logging.getLogger(__name__)
 
 CANDIDATES = ".candidates"
+
+
+@dataclass(frozen=True)
+class Rejections:
+    """Why earlier attempts at a perturbation were rejected, in their order."""
+
+    reasons: list[str]
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,11 @@ class Recipe:
         network: the network to fool.
         norm: the ball.
         attack: with its settings bound.
-        settings: of the attack, for records.
+        settings: of the attack, for records, as ``registry.recorded`` gives them.
         bounds: that every perturbation keeps.
         craft: crafting images, with the network's predictions.
         unseen: images to measure on that crafting has not seen; None without any.
+        photographs: identities of the photographs that the crafting images come from.
         seed: of the bank.
     """
 
@@ -52,6 +64,7 @@ class Recipe:
     bounds: Bounds
     craft: CropDataset
     unseen: CropDataset | None
+    photographs: tuple[str, ...]
     seed: int
 
     def description(self) -> dict[str, object]:
@@ -67,6 +80,7 @@ class Recipe:
             "max_cosine": self.bounds.max_cosine,
             "data": digest_of(self.craft.description()),
             "seed": self.seed,
+            "photographs": sorted(self.photographs),
         }
 
 
@@ -98,7 +112,7 @@ def fill_bank(root: Path, recipe: Recipe, train: int, test: int) -> Bank:
     folder = root / f"{recipe.network.name}-l{norm}-{recipe.craft.size}-{identity[:12]}"
     names = [f"train-{i:04d}" for i in range(train)] + [f"test-{i:04d}" for i in range(test)]
     take_folder(folder, description)
-    missing = _admit(folder, names, recipe.bounds)
+    missing = _admit(folder, names, recipe)
     if missing:
         _check_predictions(recipe)
         log.info("Crafting %d of %d perturbations into %s", len(missing), len(names), folder)
@@ -107,10 +121,8 @@ def fill_bank(root: Path, recipe: Recipe, train: int, test: int) -> Bank:
             # Others are at all of them: wait for the first, which the rest wait for too.
             with locked(_lock(folder, missing[0]), wait=True):
                 pass
-        missing = _admit(folder, names, recipe.bounds)
-    pairs = [load_perturbation(folder / f"{name}.safetensors") for name in names]
-    rhos = torch.stack([rho for rho, _ in pairs])
-    return Bank(folder, identity, rhos[:train], rhos[train:], tuple(record for _, record in pairs))
+        missing = _admit(folder, names, recipe)
+    return read_bank(folder, names)
 
 
 def take_folder(folder: Path, description: dict[str, object]) -> None:
@@ -127,9 +139,9 @@ def take_folder(folder: Path, description: dict[str, object]) -> None:
         for key in sorted({*found, *description}):
             if digest_of(found.get(key)) != digest_of(description.get(key)):
                 raise UapError(
-                    f"{folder} is a bank with {key} {found.get(key)}: expected "
-                    f"{description.get(key)}; two settings cannot share a bank, so give this one "
-                    "another folder (paths.bank_dir)."
+                    f"{folder} is a bank with {key} {shown(found.get(key))}: expected "
+                    f"{shown(description.get(key))}; two settings cannot share a bank, so "
+                    "give this one another folder (paths.bank_dir)."
                 )
 
 
@@ -152,9 +164,10 @@ def _craft_one(folder: Path, missing: list[str], recipe: Recipe) -> bool:
     return False
 
 
-def _admit(folder: Path, names: list[str], bounds: Bounds) -> list[str]:
+def _admit(folder: Path, names: list[str], recipe: Recipe) -> list[str]:
     """Let candidates into the bank in the order of ``names`` and return what is still missing."""
     with locked(folder / ".lock", wait=True):
+        description = read_description(folder)
         for name in names:
             path = folder / f"{name}.safetensors"
             candidate = folder / CANDIDATES / path.name
@@ -162,10 +175,19 @@ def _admit(folder: Path, names: list[str], bounds: Bounds) -> list[str]:
                 continue
             if not candidate.exists():
                 break
-            rho, record = load_perturbation(candidate)
-            others = [load_perturbation(file)[0] for file in folder.glob("*.safetensors")]
+            rho, record = read_member(candidate, description)
+            # A setting of None is left to the seed, and the record has what was drawn.
+            stated = {key: value for key, value in recipe.settings.items() if value is not None}
+            of_seed = record.seed == _seed(recipe, name, record.attempt)
+            if not (of_seed and stated.items() <= record.attack.items()):
+                raise UapError(
+                    f"{candidate} was crafted by another recipe (seed {record.seed}, attack "
+                    f"{shown(record.attack)}): expected {shown(stated)}; remove it to "
+                    "have it crafted anew."
+                )
+            others = [read_member(file, description)[0] for file in folder.glob("*.safetensors")]
             cosine = largest_cosine(rho, others)
-            if not cosine <= bounds.max_cosine:
+            if not cosine <= recipe.bounds.max_cosine:
                 _reject(folder, name, record.attempt, f"cosine {cosine:.3f}")
                 candidate.unlink()
                 break
@@ -179,7 +201,7 @@ def _craft_within_bounds(folder: Path, recipe: Recipe, name: str) -> tuple[Tenso
     """A candidate that keeps the bound on fooling, by the first seed that was not rejected."""
     bounds = recipe.bounds
     while (attempt := len(_rejections(folder, name))) < bounds.attempts:
-        seed = int(digest_of([recipe.seed, name, attempt])[:8], 16)
+        seed = _seed(recipe, name, attempt)
         started = time.perf_counter()
         crafted = recipe.attack(
             recipe.network, recipe.craft, recipe.craft.prediction, recipe.norm, seed
@@ -221,14 +243,16 @@ def _craft_within_bounds(folder: Path, recipe: Recipe, name: str) -> tuple[Tenso
     )
 
 
+def _seed(recipe: Recipe, name: str, attempt: int) -> int:
+    return int(digest_of([recipe.seed, name, attempt])[:8], 16)
+
+
 def _rejections(folder: Path, name: str) -> list[str]:
     """Why earlier attempts at this perturbation were rejected."""
     path = _reasons(folder, name)
     if not path.exists():
         return []
-    reasons = read_json(path, "rejected attempts")["reasons"]
-    assert isinstance(reasons, list)
-    return reasons
+    return read_as(path, Rejections, "why attempts were rejected; remove it").reasons
 
 
 def _reject(folder: Path, name: str, attempt: int, reason: str) -> None:

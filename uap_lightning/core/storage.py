@@ -1,16 +1,18 @@
 """Files that are either whole or absent: atomic writes, digests, locks, checked safetensors."""
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
 import safetensors.torch
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -39,50 +41,80 @@ def make_folder(folder: Path) -> Path:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the whole new one.
 
+    It is written beside ``path``, so that a full disk is met there and not half-way through a
+    copy, and then renamed. The umask decides who may read it.
+
     Raises:
-        UapError: no permission, or the disk is full; nothing is left behind.
+        UapError: no permission, the name is too long, or the disk is full; nothing is left behind.
     """
     make_folder(path.parent)
-    temporary = None
+    # No name is longer than 255 bytes, and a character has at most four.
+    temporary = path.parent / f".{path.name[:50]}.{secrets.token_hex(8)}.tmp"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
+        with suppress(OSError):
+            temporary.unlink()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise UapError(
-            f"{path} could not be written ({error.strerror}): free some space or choose another "
-            "folder, then run the same command again."
+            f"{path} could not be written ({error.strerror}): "
+            f"{'free some space' if full else 'give a name and a place that you may write to'}, "
+            "then run the same command again."
         ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write ``content`` as indented JSON, atomically; NaN and infinity are refused."""
-    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    """Write ``content`` as indented JSON, atomically; NaN and infinity are refused.
+
+    Raises:
+        UapError: text in it is not Unicode, or the file cannot be written.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    try:
+        encoded = (text + "\n").encode()
+    except UnicodeEncodeError as error:
+        found = text[max(0, error.start - 20) : error.end]
+        raise UapError(
+            f"{path} could not be written ({error.reason} in {found!a}): expected names in UTF-8; "
+            "rename what is called so."
+        ) from error
+    write_atomically(path, encoded)
 
 
 def read_json(path: Path, expected: str) -> dict[str, object]:
-    """Read a JSON object.
+    """Read a JSON object in which every key comes once, every number is finite, all text Unicode.
 
     Args:
         path: the file.
         expected: what the file should be, for the error's sentence.
 
     Raises:
-        UapError: the file is missing, not JSON, or not an object.
+        UapError: the file is missing, not such JSON, or not an object.
     """
     try:
-        content = json.loads(_read(path, expected))
+        with _opened(path, expected) as file:
+            content = json.loads(file.read(), object_pairs_hook=_once)
+        # What Python's parser takes beyond the standard: NaN, 1e999, half of a surrogate pair.
+        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise UapError(f"{path} is not valid JSON ({error}): expected {expected}.") from error
     if not isinstance(content, dict):
         raise UapError(f"{path} holds a {type(content).__name__}: expected {expected}.")
+    return content
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!a} comes twice")
     return content
 
 
@@ -98,8 +130,9 @@ def read_as(path: Path, kind: type[T], expected: str) -> T:
         UapError: the file is missing, not JSON, or a value is missing or of another type; the
             first one is named.
     """
+    content = json.dumps(read_json(path, expected))
     try:
-        return TypeAdapter(kind).validate_json(_read(path, expected), strict=True)
+        return TypeAdapter(kind).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -109,9 +142,14 @@ def read_as(path: Path, kind: type[T], expected: str) -> T:
         ) from error
 
 
-def _read(path: Path, expected: str) -> bytes:
+@contextmanager
+def _opened(path: Path, expected: str) -> Iterator[BufferedReader]:
+    """A file for reading; a device or a pipe, which may never end, is none."""
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise UapError(f"{path} is not a regular file: expected {expected}.")
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise UapError(f"{path} cannot be read ({error.strerror}): expected {expected}.") from error
 
@@ -129,6 +167,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UapError: the file is missing, truncated or not safetensors.
     """
+    with _opened(path, "a safetensors file"):
+        pass
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -151,11 +191,8 @@ def digest_of_file(path: Path) -> str:
     Raises:
         UapError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UapError(f"{path} cannot be read ({error.strerror}): give another file.") from error
+    with _opened(path, "a file whose SHA-256 can be computed") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -168,19 +205,25 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
     Yields:
         whether the lock is held; always true with ``wait``.
+
+    Raises:
+        UapError: the file cannot be opened, or its file system has no locks. A lock file that a
+            killed process would leave behind is no substitute.
     """
     make_folder(path.parent)
+    lock = FileLock(path, blocking=wait, fallback_to_soft=False)
     try:
-        file = path.open("a")
-    except OSError as error:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or "locks are not supported"
         raise UapError(
-            f"{path} cannot be opened for writing ({error.strerror}): choose a folder you may "
-            "write to."
+            f"{path} could not be locked ({reason}): choose a folder that you may write to, on a "
+            "file system with locks (paths.output_dir, paths.bank_dir, paths.cache_dir)."
         ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+    try:
         yield True
+    finally:
+        lock.release()

@@ -4,68 +4,120 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.transforms import functional
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of, make_folder, read_json, write_json
+from uap_lightning.core.storage import digest_of, locked, read_as, write_json
 from uap_lightning.core.terminal import track
+from uap_lightning.data.decoding import CorruptImage, Pixels, content_of, prepared, read_bytes
 from uap_lightning.data.photographs import Photograph
 
 log = logging.getLogger(__name__)
 
 # Part of every cache's key: a cache of another layout is not read as this one.
-LAYOUT = "3 x H x W"
+LAYOUT = "3 x H x W in the order of names"
 
-Pixels = NDArray[np.uint8]
+INDEX, PIXELS = "index.json", "pixels.bin"
 
-# Resized to a short side of 256, an image of this ratio has 6 million pixels.
-_NARROWEST = 100
+Decoded = tuple[str, Pixels | None]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What ``pixels.bin`` holds, one entry a photograph.
+
+    Attributes:
+        sizes: height and width; 0 and 0 where a photograph could not be decoded.
+        pixels: SHA-256 of the pixels.
+        contents: digest of the file they were decoded from.
+        stamp: size and time of change of the ``pixels.bin`` that was found to be so.
+    """
+
+    sizes: list[tuple[int, int]]
+    pixels: list[str]
+    contents: list[str]
+    stamp: tuple[int, int]
 
 
 class ImageCache:
     """Resized photographs, read from one file.
 
     The file is read and not mapped into memory: a mapping would keep all of a large collection
-    resident once every image has been seen.
+    resident once every image has been seen. Its length is compared with the index at every
+    opening, its pixels with their digests when the file is not the one last found to be right
+    (by its length and time of change), so that 10 GB are not read at every start.
 
     Args:
         folder: a folder that :func:`decode_once` has filled.
+        places: which of the photographs stored there, and in which order; all of them when None.
 
     Attributes:
-        digest: SHA-256 over shapes and pixels; it names the data in records.
+        digest: SHA-256 over the digests of all images; it names the data in records.
         sizes: height and width of each image.
+        contents: digest of the file that each image was decoded from.
         skipped: which photographs could not be decoded and are not among the images, by their
-            number in the list that was decoded.
+            number in ``places``.
+
+    Raises:
+        UapError: the folder holds no cache, or one that is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        index = read_json(folder / "index.json", "the index of an image cache")
+    def __init__(self, folder: Path, places: Sequence[int] | None = None) -> None:
         self.folder = folder
-        self.digest = str(index["digest"])
-        self.sizes: list[tuple[int, int]] = [(h, w) for h, w in index["sizes"]]  # type: ignore[attr-defined]
-        self.skipped: list[int] = list(index["skipped"])  # type: ignore[call-overload]
-        ends = np.cumsum([0] + [3 * h * w for h, w in self.sizes])
-        self._starts = [int(start) for start in ends]
-        self._file = folder / "pixels.bin"
+        self._file = folder / PIXELS
+        index = read_as(folder / INDEX, Index, "the index of an image cache")
+        starts = np.cumsum([0] + [3 * h * w for h, w in index.sizes]).tolist()
+        self._check(index, starts)
+        chosen = range(len(index.sizes)) if places is None else places
+        whole = [place for place in chosen if index.sizes[place] != (0, 0)]
+        self.skipped = [n for n, place in enumerate(chosen) if index.sizes[place] == (0, 0)]
+        self.sizes = [index.sizes[place] for place in whole]
+        self.contents = [index.contents[place] for place in whole]
+        self.digest = digest_of([index.pixels[place] for place in whole])
+        self._starts = [starts[place] for place in whole]
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> Pixels:
         """The pixels of one image: uint8, 3 x H x W, RGB."""
-        height, width = self.sizes[number]
-        pixels: Pixels = np.fromfile(
-            self._file, dtype=np.uint8, count=3 * height * width, offset=self._starts[number]
-        )
-        return pixels.reshape(3, height, width)
+        return self._read(self._starts[number], self.sizes[number])
+
+    def _read(self, start: int, size: tuple[int, int]) -> Pixels:
+        count = 3 * size[0] * size[1]
+        pixels: Pixels = np.fromfile(self._file, dtype=np.uint8, count=count, offset=start)
+        return pixels.reshape(3, *size)
+
+    def _check(self, index: Index, starts: Sequence[int]) -> None:
+        problem = None
+        if len({len(index.sizes), len(index.pixels), len(index.contents)}) != 1:
+            problem = f"the lists of {INDEX} are not of one length"
+        elif min((min(size) for size in index.sizes), default=0) < 0:
+            problem = f"{INDEX} has a negative size"
+        elif not self._file.is_file() or _stamp(self._file)[0] != starts[-1]:
+            problem = f"{PIXELS} is missing or not of {starts[-1]:,} bytes"
+        elif _stamp(self._file) != index.stamp:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                images = pool.map(self._read, starts[:-1], index.sizes)
+                found = [_digest(image) for image in track(images, "Checking the image cache")]
+            if found != index.pixels:
+                problem = f"{PIXELS} does not have the digests of {INDEX}"
+            else:
+                with suppress(UapError):  # a folder that is only read is checked every time
+                    checked = replace(index, stamp=_stamp(self._file))
+                    write_json(self.folder / INDEX, asdict(checked))
+        if problem is not None:
+            raise UapError(
+                f"the image cache {self.folder} is damaged ({problem}): remove that folder and "
+                "run the same command again."
+            )
 
 
 def decode_once(
@@ -79,6 +131,9 @@ def decode_once(
 ) -> ImageCache:
     """The cache of these photographs; decoded now if this is the first time.
 
+    The images have the numbers of their photographs, those skipped left out. What is stored does
+    not depend on the order: another split of the same photographs finds it decoded.
+
     Args:
         photographs: the files.
         resize: short side after resizing, in pixels (bilinear, antialiased); None keeps them.
@@ -90,152 +145,123 @@ def decode_once(
     Raises:
         UapError: a file is missing, truncated, no image, or too small; the file is named.
     """
-    settings = [LAYOUT, resize, smallest, square, skip_corrupt]
-    key = digest_of([settings, *([p.name, *_stamp(p.path)] for p in photographs)])[:20]
-    folder = root / f"images-{key}"
-    if (folder / "index.json").exists():
-        return ImageCache(folder)
-    partial_folder = make_folder(root / f".images-{key}.{os.getpid()}")
-    read = partial(
-        read_pixels if not skip_corrupt else _read_if_whole,
-        resize=resize,
-        smallest=smallest,
-        square=square,
+    order = sorted(
+        range(len(photographs)), key=lambda n: (photographs[n].name, photographs[n].start)
     )
+    listed = [photographs[number] for number in order]
+    stamps = {path: _stamp(path) for path in {photograph.path for photograph in listed}}
+    settings = [LAYOUT, resize, smallest, square, skip_corrupt]
+    key = digest_of([settings, *([p.name, p.start, p.length, *stamps[p.path]] for p in listed)])
+    folder = root / f"images-{key[:20]}"
+
+    def read(photograph: Photograph) -> Decoded:
+        data = b""
+        try:
+            data = read_bytes(photograph)
+            pixels = prepared(photograph, data, resize, smallest, square)
+        except CorruptImage as error:
+            if not skip_corrupt:
+                raise
+            log.warning("Left out: %s", error)
+            return content_of(data), None
+        # Colour by colour, as tensors are: a crop is then copied by whole rows.
+        return content_of(data), np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    if not (folder / INDEX).exists():
+        with locked(_lock(folder), wait=False) as free:
+            pass
+        if not free:
+            log.warning("Another process decodes these photographs: waiting for it.")
+        with locked(_lock(folder), wait=True):
+            _sweep(root, folder)
+            if not (folder / INDEX).exists():
+                _fill(folder, _in_turn(read, listed))
+    places = [0] * len(order)
+    for place, number in enumerate(order):
+        places[number] = place
+    return ImageCache(folder, places)
+
+
+def store(folder: Path, images: Iterable[Decoded]) -> None:
+    """Write images, each with the digest of its file, so that :class:`ImageCache` reads them.
+
+    Args:
+        folder: exists, and is empty.
+        images: pixels are uint8, 3 x H x W; None where a photograph could not be decoded.
+    """
+    sizes: list[tuple[int, int]] = []
+    pixels: list[str] = []
+    contents: list[str] = []
+    with (folder / PIXELS).open("wb") as file:
+        for content, image in images:
+            image = np.zeros((3, 0, 0), np.uint8) if image is None else image
+            sizes.append((image.shape[1], image.shape[2]))
+            pixels.append(_digest(image))
+            contents.append(content)
+            file.write(image.data)
+        file.flush()
+        os.fsync(file.fileno())
+    index = Index(sizes, pixels, contents, _stamp(folder / PIXELS))
+    write_json(folder / INDEX, asdict(index))
+
+
+def _fill(folder: Path, images: Iterable[Decoded]) -> None:
+    """Make a cache, whole or not at all."""
+    # Not by tempfile, whose folders nobody else may read; not by the process's number, which
+    # those of other containers have too.
+    partial = folder.parent / f".{folder.name}.{uuid4().hex}"
     try:
-        _decode(photographs, read, partial_folder)
-        partial_folder.rename(folder)
+        partial.mkdir()
+        store(partial, images)
+        partial.rename(folder)
     except OSError as error:
-        # Another process may have finished the same cache first: then it is there to be used.
-        if not (folder / "index.json").exists():
+        # Where locks are not shared another may have finished first: then it is there to be used.
+        if not (folder / INDEX).exists():
             raise UapError(
                 f"the image cache {folder} could not be written ({error.strerror}): free some "
                 "space or set paths.cache_dir to another folder."
             ) from error
     finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-    return ImageCache(folder)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _decode(
-    photographs: Sequence[Photograph],
-    read: Callable[[Photograph], Pixels | None],
-    folder: Path,
-) -> None:
-    digest = hashlib.sha256()
-    sizes: list[list[int]] = []
-    skipped: list[int] = []
-    with (folder / "pixels.bin").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+def _sweep(root: Path, own: Path) -> None:
+    """Remove what killed processes left of caches: folders whose lock is held here or by nobody."""
+    for left in root.glob(".images-*.*/"):
+        folder = root / left.name[1:].split(".")[0]
+        if folder == own:
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with locked(_lock(folder), wait=False) as free:
+                if free:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _in_turn(
+    read: Callable[[Photograph], Decoded], photographs: Sequence[Photograph]
+) -> Iterator[Decoded]:
+    """Photographs read by several threads, in order."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         # A bounded number of images is in flight, so that memory does not grow with the set.
         step = 64
         blocks = [photographs[i : i + step] for i in range(0, len(photographs), step)]
         for block in track(blocks, "Decoding photographs"):
-            for pixels in pool.map(read, block):
-                if pixels is None:
-                    skipped.append(len(sizes) + len(skipped))
-                    continue
-                sizes.append(list(pixels.shape[:2]))
-                digest.update(repr(pixels.shape).encode())
-                # Colour by colour, as tensors are: a crop is then copied by whole rows.
-                content = pixels.transpose(2, 0, 1).tobytes()
-                digest.update(content)
-                file.write(content)
-    index = {"digest": digest.hexdigest(), "sizes": sizes, "skipped": skipped}
-    write_json(folder / "index.json", index)
+            yield from pool.map(read, block)
 
 
-class CorruptImage(UapError):
-    """A file that cannot be decoded.
-
-    Args:
-        sentence: the whole, with what to do where a data set is read.
-        reason: what is wrong with the file, alone.
-    """
-
-    def __init__(self, sentence: str, reason: str = "") -> None:
-        super().__init__(sentence)
-        self.reason = reason
-
-
-def read_pixels(
-    photograph: Photograph, resize: int | None, smallest: int, square: bool = False
-) -> Pixels:
-    """Decode one photograph to RGB, upright, with its short side resized: uint8, H x W x 3.
-
-    Of an animation it is the first frame; see :func:`to_rgb` for the kinds of pixels.
-
-    Raises:
-        CorruptImage: the file is missing, truncated, no image, or too narrow to resize.
-        UapError: the image is too small.
-    """
-    name = photograph.name
-    try:
-        with photograph.open() as content, Image.open(content) as file:
-            image = to_rgb(ImageOps.exif_transpose(file))
-    except UnidentifiedImageError as error:
-        reason = f"{name} is not an image"
-        raise CorruptImage(
-            f"{reason}: remove it, replace it, or leave such files out by data.skip_corrupt=true.",
-            reason,
-        ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = f"{name} cannot be decoded ({error})"
-        raise CorruptImage(
-            f"{reason}: it may be truncated; remove it, replace it, or leave such files out by "
-            "data.skip_corrupt=true.",
-            reason,
-        ) from error
-    if min(image.size) < smallest:
-        raise UapError(
-            f"{name} is {image.width} x {image.height} pixels, smaller than the crop of "
-            f"{smallest}: remove it, set data.crop to a smaller size, or set data.upscale=true."
-        )
-    if resize is not None:
-        if max(image.size) > _NARROWEST * min(image.size):
-            reason = (
-                f"{name} is {image.width} x {image.height} pixels, sides of a ratio above "
-                f"{_NARROWEST}"
-            )
-            raise CorruptImage(f"{reason}: crop it or remove it.", reason)
-        image = functional.resize(image, resize)
-    if square:
-        image = functional.center_crop(image, min(image.size))
-    return np.ascontiguousarray(np.asarray(image))
-
-
-def _read_if_whole(
-    photograph: Photograph, resize: int | None, smallest: int, square: bool
-) -> Pixels | None:
-    try:
-        return read_pixels(photograph, resize, smallest, square)
-    except CorruptImage as error:
-        log.warning("Left out: %s", error)
-        return None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as 8-bit RGB.
-
-    Sixteen bits become the upper eight, where Pillow would cut everything above 255. What is
-    transparent shows white. Grey, palette and CMYK are converted as Pillow does.
-
-    Raises:
-        ValueError: pixels are floats, whose white nobody knows.
-    """
-    if image.mode == "F":
-        raise ValueError("its pixels are floats: expected 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.int64).clip(0, 65_535)
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+def _digest(image: Pixels) -> str:
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(image.data)
+    return digest.hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
-    except OSError as error:
-        raise UapError(f"{path} cannot be read ({error.strerror}): remove it.") from error
+    except (OSError, ValueError) as error:
+        raise UapError(f"{path} cannot be read ({error}): remove it.") from error
     return status.st_size, status.st_mtime_ns

@@ -1,5 +1,6 @@
 """A collection of photographs as crops: to craft on, to train on and to test on."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.crops import CropDataset
-from uap_lightning.data.photographs import Split, share_of
+from uap_lightning.data.photographs import Split, share_of, with_copies
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,11 @@ class Collection:
         batch_size: crops a forward pass in testing.
         num_workers: loader processes.
         cache_dir: folder of the decode-once caches.
-        numbered_classes: class folders, where labels are their places in alphabetical order.
-        trained_on: identities of the training photographs, corrupt ones too.
-        crafted_on: identities of those that are crafted on.
-        tested_on: names of the test photographs by their identities.
-        test_split: digest of those identities.
+        classes: how many classes the labels are of; None where there are no labels.
+        trained_on: digests of the training photographs' bytes.
+        crafted_on: digests of the bytes of those that are crafted on.
+        tested_on: names of the test photographs by the digests of their bytes.
+        test_split: digest of those digests.
         split_lists: the names of the photographs of each use, and of those left out.
     """
 
@@ -43,7 +46,7 @@ class Collection:
     batch_size: int
     num_workers: int
     cache_dir: Path
-    numbered_classes: int | None
+    classes: int | None
     trained_on: list[str]
     crafted_on: list[str]
     tested_on: dict[str, str]
@@ -117,22 +120,32 @@ def load_collection(
     )
     corrupt = set(cache.skipped)
     photographs = [p for number, p in enumerate(everything) if number not in corrupt]
-    trained = [p for n, p in enumerate(split.train) if n not in corrupt]
-    if not trained or len(trained) == len(photographs):
+    contents = cache.contents
+    drawn = len(set(range(len(split.train))) - corrupt)
+    training = with_copies(range(drawn), photographs, contents)
+    tested = sorted(set(range(len(photographs))) - set(training))
+    chosen = {training[n] for n in share_of(training, craft_share, seed)}
+    crafted = with_copies(chosen, photographs, contents)
+    copies = len(contents) - len(set(contents))
+    if not crafted or not tested:
         raise UapError(
-            f"{len(corrupt)} of {len(everything)} photographs cannot be decoded, which leaves "
-            "none to train on or none to test on: replace them."
+            f"{len(corrupt)} of {len(everything)} photographs cannot be decoded and {copies} are "
+            "copies of others, which leaves none to train on or none to test on: replace them."
+        )
+    if copies:
+        log.warning(
+            "%d of %d photographs are copies of others, byte for byte: each is on the side of "
+            "the split that the first is on.",
+            copies,
+            len(contents),
         )
     labels = [-1 if p.label is None else p.label for p in photographs]
 
     def crops(numbers: list[int], count: int) -> CropDataset:
         return CropDataset(cache, numbers, [labels[n] for n in numbers], crop, count, seed)
 
-    training = list(range(len(trained)))
-    tested = list(range(len(trained), len(photographs)))
-    crafted = share_of(trained, craft_share, seed)
     others = [number for number in training if number not in set(crafted)]
-    tested_on = {photograph.identity: photograph.name for photograph in split.test}
+    tested_on = {contents[number]: photographs[number].name for number in tested}
     return Collection(
         craft=crops(crafted, craft_crops),
         unseen=crops(others, craft_crops) if others else None,
@@ -143,9 +156,9 @@ def load_collection(
         batch_size=batch_size,
         num_workers=num_workers,
         cache_dir=Path(cache_dir),
-        numbered_classes=split.numbered_classes,
-        trained_on=[photograph.identity for photograph in split.train],
-        crafted_on=[photographs[number].identity for number in crafted],
+        classes=split.classes,
+        trained_on=[contents[number] for number in training],
+        crafted_on=[contents[number] for number in crafted],
         tested_on=tested_on,
         test_split=digest_of(sorted(tested_on)),
         split_lists={

@@ -1,13 +1,17 @@
 """Any folder of images: flat, or one folder a class."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.decoding import FORMATS
 from uap_lightning.data.imagenet_classes import imagenet_wnids, is_wnid
 from uap_lightning.data.photographs import Photograph, Split, random_split
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Folders inside one another: more are a mistake.
+_DEEPEST = 100
 
 
 def image_folder(root: str | None, test_share: float, seed: int) -> Split:
@@ -16,6 +20,7 @@ def image_folder(root: str | None, test_share: float, seed: int) -> Split:
     Sub-folders are classes: folders named by WordNet id get ImageNet's class index, others get
     their place in alphabetical order, as torchvision's ``ImageFolder`` numbers them. A flat
     folder has no labels; its results are then counted against the network's own predictions.
+    Links to folders and files are followed.
 
     Args:
         root: the folder.
@@ -27,9 +32,11 @@ def image_folder(root: str | None, test_share: float, seed: int) -> Split:
     """
     photographs = list_images(root)
     split = random_split(photographs, test_share, seed)
-    names = {p.path.relative_to(Path(str(root)).expanduser()).parts[0] for p in photographs}
-    numbered = photographs[0].label is not None and not all(map(is_wnid, names))
-    return replace(split, numbered_classes=len(names) if numbered else None)
+    if photographs[0].label is None:
+        return split
+    top = len(required_folder(root).parts)
+    names = {photograph.path.parts[top] for photograph in photographs}
+    return replace(split, classes=1000 if all(map(is_wnid, names)) else len(names))
 
 
 def list_images(root: str | None) -> list[Photograph]:
@@ -60,35 +67,59 @@ def required_folder(root: str | None) -> Path:
             "data.root is not set: set data.root=FOLDER to the folder that holds the images, or "
             "try the method without any by experiment=quickstart."
         )
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
+    # Unlike those of Path, these two raise nothing at a name that cannot be.
+    folder = os.path.expanduser(str(root))  # noqa: PTH111
+    if not os.path.isdir(folder):  # noqa: PTH112
         raise UapError(
             f"data.root is {root}, which is not a folder: set data.root=FOLDER to the folder "
             "that holds the images."
         )
-    return folder
+    return Path(folder)
 
 
 def files_below(folder: Path) -> list[Path]:
     """The image files below a folder in alphabetical order; hidden ones are left out.
 
     Raises:
-        UapError: there is none, or a file is no image by its name.
+        UapError: there is none, a file is no image by its name, a folder cannot be read, or a
+            link leads to nothing or in a circle.
     """
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part[0] == "." for part in path.relative_to(folder).parts)
-    )
+    try:
+        files = sorted(_walk(folder, ()))
+    except OSError as error:
+        raise UapError(
+            f"{error.filename} below data.root cannot be read ({error.strerror}): remove it or "
+            "allow it."
+        ) from error
     if not files:
         raise UapError(f"data.root is {folder}, which holds no image: put images in it.")
-    stranger = next((path for path in files if path.suffix.lower() not in SUFFIXES), None)
-    if stranger is not None:
-        raise UapError(
-            f"{stranger} is not an image file: data.root takes a folder with nothing but images "
-            f"({', '.join(sorted(SUFFIXES))}); move it elsewhere."
-        )
+    for path in files:
+        if path.suffix.lower() not in FORMATS:
+            raise UapError(
+                f"{path} is not an image file: data.root takes a folder with nothing but images "
+                f"({', '.join(FORMATS)}); move it elsewhere."
+            )
+        if not path.is_file():  # a pipe would be waited for
+            raise UapError(f"{path} is not a file, or a link to none: remove it.")
     return files
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """What lies below a folder and is no folder; ``above`` are the folders that this one is in."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above or len(above) > _DEEPEST:
+        raise UapError(
+            f"{folder} is a link to a folder that it lies in, or lies more than {_DEEPEST} "
+            "folders deep: remove it."
+        )
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, (*above, here))
+        else:
+            yield path
 
 
 def _class_indices(classes: list[str], root: Path) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Images made by a formula, for tests and dry runs with ``network=tiny``."""
 
+import io
 import math
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from uap_lightning.core.storage import locked
+from uap_lightning.core.storage import locked, write_atomically
 from uap_lightning.data.photographs import Photograph, Split, random_split
 from uap_lightning.networks.tiny import CLASSES, COARSE_PERIOD, grating
 
@@ -32,9 +33,9 @@ def generated_images(count: int, size: int, test_share: float, seed: int, folder
             path = place / f"{number:05d}.png"
             pixels = generated_image(number % CLASSES, size, generator)
             if not path.exists():
-                temporary = path.with_suffix(".tmp")
-                Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
-                temporary.rename(path)
+                file = io.BytesIO()
+                Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, format="PNG")
+                write_atomically(path, file.getvalue())
             photographs.append(Photograph(path, number % CLASSES))
     return random_split(photographs, test_share, seed)
 

@@ -1,10 +1,11 @@
 """The ILSVRC 2012 validation set in the forms that people have it in."""
 
 import io
+import os
 import re
 import tarfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from uap_lightning.data.photographs import Photograph, Split, random_split
 DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")
 GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 META = "data/meta.mat"
+# More than the devkit unpacks to; a small archive can be made to unpack to anything.
+_DEVKIT_BYTES = 64 * 2**20
 
 
 def imagenet_validation(
@@ -46,7 +49,7 @@ def imagenet_validation(
     photographs = list_validation(root, devkit, images)
     if images is not None:
         _check_whole(photographs, images, root)
-    return random_split(photographs, test_share, seed)
+    return replace(random_split(photographs, test_share, seed), classes=1000)
 
 
 def imagenet_sample(root: str | None, test_share: float, seed: int) -> Split:
@@ -71,15 +74,22 @@ def imagenet_sample(root: str | None, test_share: float, seed: int) -> Split:
                 "for others."
             )
         photographs.append(Photograph(path, wnids[wnid]))
-    return random_split(photographs, test_share, seed)
+    return replace(random_split(photographs, test_share, seed), classes=1000)
 
 
 def list_validation(
     root: str | None, devkit: str | None, images: int | None = None
 ) -> list[Photograph]:
     """The validation images in the order of their names, with their classes."""
-    if root and root.endswith(".tar"):
-        archive = Path(root).expanduser()
+    if not root:
+        raise UapError(
+            "data.root is not set: set data.root=FOLDER, or the environment variable "
+            "IMAGENET_DIR, to ImageNet's validation set (ILSVRC2012_img_val.tar beside "
+            "ILSVRC2012_devkit_t12.tar.gz, from https://image-net.org), choose data=folder for "
+            "images of your own, or try the method without any by experiment=quickstart."
+        )
+    if str(root).endswith(".tar"):
+        archive = Path(os.path.expanduser(str(root)))  # noqa: PTH111
         return _labelled(members(archive), archive, devkit, images)
     folder = required_folder(root)
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -108,18 +118,34 @@ def members(archive: Path) -> list[Photograph]:
     """
     try:
         with tarfile.open(archive, "r:") as file:
-            found = [member for member in file if member.isfile()]
+            found = [member for member in _forwards(file) if member.isfile()]
     except FileNotFoundError as error:
         raise UapError(f"data.root is {archive}, which does not exist: correct it.") from error
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except Exception as error:  # tarfile raises what it likes at a damaged file
         raise UapError(
             f"{archive} cannot be read as a tar file ({error}): it may be truncated; fetch it "
             "again."
         ) from error
+    if not found:
+        raise UapError(f"{archive} holds no file: set data.root to ILSVRC2012_img_val.tar.")
     return [
         Photograph(archive, None, member.name, member.offset_data, member.size)
         for member in sorted(found, key=lambda member: member.name)
     ]
+
+
+def _forwards(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members one after another: a damaged file can lead back, and so without an end.
+
+    Raises:
+        tarfile.TarError: a member lies before the last, or what it holds is not there whole.
+    """
+    end = 0
+    for member in archive:
+        if member.offset < end or member.size < 0 or member.issparse():
+            raise tarfile.TarError(f"{member.name} is no plain file of its own")
+        end = member.offset_data + member.size
+        yield member
 
 
 def _labelled(
@@ -193,16 +219,18 @@ def ground_truth(devkit: Path) -> list[int]:
 def _devkit_file(devkit: Path, name: str) -> bytes:
     try:
         if devkit.is_dir():
-            return (devkit / name).read_bytes()
+            return Photograph(devkit / name, None).read()
         with tarfile.open(devkit) as archive:
-            member = next(m for m in archive if m.name.endswith(name))
-            content = archive.extractfile(member)
-            assert content is not None
-            return content.read()
-    except (OSError, tarfile.TarError, zlib.error, EOFError, StopIteration) as error:
+            for member in _forwards(archive):
+                if member.offset_data + member.size > _DEVKIT_BYTES:
+                    raise tarfile.TarError(f"it unpacks to more than {_DEVKIT_BYTES:,} bytes")
+                if member.name.endswith(name) and (content := archive.extractfile(member)):
+                    return content.read()
+        raise tarfile.TarError(f"no member is named {name}")
+    except Exception as error:  # tarfile raises what it likes at a damaged file
         raise UapError(
-            f"data.source.devkit is {devkit}, which has no readable {name}: set it to the devkit "
-            "of ILSVRC 2012, tasks 1 and 2."
+            f"data.source.devkit is {devkit}, which has no readable {name} ({error}): set it to "
+            "the devkit of ILSVRC 2012, tasks 1 and 2."
         ) from error
 
 

@@ -67,6 +67,7 @@ def packaged_photographs(exclude: Sequence[str] = ()) -> Split:
         train=tuple(photograph for number, photograph in numbered if number < FIRST_TESTED)
         + tuple(Photograph(path, None) for path in others if path.name not in exclude),
         test=tuple(photograph for number, photograph in numbered if number >= FIRST_TESTED),
+        classes=1000,
     )
 
 

@@ -1,16 +1,16 @@
 """Photographs on the disk, their labels, and the split that keeps test images unseen."""
 
-import io
+import errno
 import math
-from collections.abc import Sequence
+import stat
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import torch
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,27 @@ class Photograph:
         """Where it lies: the image file, or the tar file and the member."""
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
-    @property
-    def identity(self) -> str:
-        """Digest of its file name and its bytes' number: the same wherever a copy of it lies."""
-        name = Path(self.member or self.path).name
-        return digest_of([name, self.length if self.member else self.path.stat().st_size])[:16]
+    def size(self) -> int:
+        """Its bytes' number.
 
-    def open(self) -> BinaryIO:
-        """The image's bytes, as a file to read from."""
-        if not self.member:
-            return self.path.open("rb")
-        with self.path.open("rb") as archive:
-            archive.seek(self.start)
-            return io.BytesIO(archive.read(self.length))
+        Raises:
+            OSError: it is not there, or no file: a pipe would be waited for.
+        """
+        status = self.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file, or a link to none")
+        return self.length if self.member else status.st_size
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            OSError: it cannot be read, or no file.
+        """
+        size = self.size()
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(size)
 
     def labelled(self, label: int) -> Self:
         """The same photograph with its true class."""
@@ -62,13 +70,13 @@ class Split:
     Attributes:
         train: photographs to craft on and to train on.
         test: photographs to test on.
-        numbered_classes: how many class folders there are, where a label is a folder's place in
-            alphabetical order; None where labels are a network's own or unknown.
+        classes: how many classes the labels are of: 1,000 where they are ImageNet's, else the
+            number of class folders; None where there are no labels.
     """
 
     train: tuple[Photograph, ...]
     test: tuple[Photograph, ...]
-    numbered_classes: int | None = None
+    classes: int | None = None
 
 
 def random_split(photographs: Sequence[Photograph], test_share: float, seed: int) -> Split:
@@ -84,7 +92,7 @@ def random_split(photographs: Sequence[Photograph], test_share: float, seed: int
     Raises:
         UapError: the share leaves no photograph on one of the two sides.
     """
-    count = round(test_share * len(photographs))
+    count = round(test_share * len(photographs)) if 0 < test_share < 1 else 0
     labelled = [i for i, photograph in enumerate(photographs) if photograph.label is not None]
     candidates = labelled if len(labelled) >= count else list(range(len(photographs)))
     if not 0 < count < len(photographs):
@@ -100,8 +108,27 @@ def random_split(photographs: Sequence[Photograph], test_share: float, seed: int
     )
 
 
-def share_of(photographs: Sequence[Photograph], share: float, seed: int) -> list[int]:
-    """Indices of a random share of the photographs, in order; at least one.
+def with_copies(
+    chosen: Collection[int], photographs: Sequence[Photograph], contents: Sequence[str]
+) -> list[int]:
+    """The numbers chosen, in order, once every copy of a photograph is where the first is.
+
+    The first is the first by name, which no draw knows of: so the share that was drawn stays, in
+    the mean, what it was.
+
+    Args:
+        chosen: numbers of photographs.
+        photographs: all of them.
+        contents: digest of each one's bytes.
+    """
+    first: dict[str, int] = {}
+    for number in sorted(range(len(photographs)), key=lambda n: photographs[n].name):
+        first.setdefault(contents[number], number)
+    return [number for number, content in enumerate(contents) if first[content] in chosen]
+
+
+def share_of(photographs: Sequence[object], share: float, seed: int) -> list[int]:
+    """Indices of a random share of the photographs, in order; at least one of any.
 
     Raises:
         UapError: the share is not above 0 and at most 1.

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.data.cache import CorruptImage, Pixels, read_pixels
 from uap_lightning.data.crops import crop_origins
+from uap_lightning.data.decoding import CorruptImage, Pixels, read_pixels
 from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.guard import Guard

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs import schema
-from uap_lightning.jobs.check import NOT_ARGUMENTS, check_objects
+from uap_lightning.jobs.check import NOT_ARGUMENTS, check_objects, check_values
 from uap_lightning.jobs.identity import further_overrides
 
 T = TypeVar("T")
@@ -65,6 +66,7 @@ def typed(cfg: DictConfig, kind: type[T]) -> T:
     """
     try:
         content = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        check_values(content)
         check_objects(content)
         made = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:
@@ -75,23 +77,58 @@ def typed(cfg: DictConfig, kind: type[T]) -> T:
         ) from error
     if not isinstance(made, kind):
         raise UapError(f"the config is no {kind.__name__}: its defaults lack the schema.")
+    check_keys(made)
     return made
 
 
-def build(node: Mapping[str, Any], **arguments: object) -> Any:
-    """Instantiate a node; ``name`` and ``root`` are for people, not arguments.
+def check_keys(config: object, key: str = "") -> None:
+    """Refuse keys that a typed config does not have, added by ``+key=value``.
 
     Raises:
-        UapError: what the target refuses, as it says it.
+        UapError: there is one.
+    """
+    if not is_dataclass(config):
+        return
+    known = {field.name for field in fields(config)}
+    for name, value in vars(config).items():
+        if name not in known:
+            raise UapError(f"{key}{name} is no key of this command: remove it or correct its name.")
+        check_keys(value, f"{key}{name}.")
+
+
+def build(
+    node: Mapping[str, Any],
+    kind: type[T] = object,  # type: ignore[assignment]
+    **arguments: object,
+) -> T:
+    """Instantiate a node; ``name`` and ``root`` are for people, not arguments.
+
+    Args:
+        node: with Hydra's ``_target_``.
+        kind: what it must become.
+        arguments: beside those of the node.
+
+    Raises:
+        UapError: what the target refuses, as it says it, or it becomes something else.
     """
     taken = inspect.signature(get_object(node["_target_"])).parameters
     settings = {k: v for k, v in node.items() if k in taken or k not in NOT_ARGUMENTS}
     try:
-        return instantiate(settings, **arguments)
+        made = instantiate(settings, **arguments)
     except InstantiationException as error:
-        if isinstance(error.__cause__, UapError):
-            raise error.__cause__ from None
-        raise
+        cause = error.__cause__ or error
+        if isinstance(cause, UapError):
+            raise cause from None
+        raise UapError(
+            f"{node['_target_']} cannot be made of its settings ({' '.join(str(cause).split())}): "
+            "correct the one that is named."
+        ) from error
+    if not isinstance(made, kind):
+        raise UapError(
+            f"{node['_target_']} makes a {type(made).__name__}: expected a {kind.__name__}; "
+            "correct _target_."
+        )
+    return made
 
 
 def arguments_of(node: Mapping[str, Any]) -> dict[str, object]:

@@ -35,6 +35,9 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
         config_name: the primary config, without its suffix.
         resumes: run again after an interruption, the command goes on from where it was.
     """
+    for word in sys.argv[1:]:
+        if word.startswith("="):
+            fail(f"{word} has no key: expected KEY=VALUE.")
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     torch.set_float32_matmul_precision("high")
     register_schemas()
@@ -146,7 +149,7 @@ def _sentence(error: Exception) -> str:
         )
     causes = [error, error.__cause__] if error.__cause__ else [error]
     lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
-    # Hydra adds lines on types and full keys, which say nothing to the user.
-    noise = ("object_type", "reference_type", "full_key")
+    # Hydra adds lines on types, which say nothing to the user.
+    noise = ("object_type", "reference_type")
     kept = dict.fromkeys(line for line in lines if line and not line.startswith(noise))
     return f"{'; '.join(kept)} (see the keys there are with --cfg job)."

@@ -41,7 +41,7 @@ def build_loggers(cfg: CraftConfig, run: Run[Any], stage: str) -> list[Logger]:
         own: dict[str, object] = {}
         if str(node.get("_target_")).endswith("WandbLogger"):
             own = {"id": run.content["run_id"], "group": sweep_name(), "job_type": stage}
-        loggers.append(build(node, **own))
+        loggers.append(build(node, Logger, **own))  # type: ignore[type-abstract]
     if not any(isinstance(logger, CSVLogger) for logger in loggers):
         loggers.append(CSVLogger(run.folder, name="csv", version=""))
     for logger in _wandb(loggers):

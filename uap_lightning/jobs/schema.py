@@ -1,215 +1,36 @@
-"""The typed configs of the commands, with the range of every value.
+"""The typed config of each command.
 
 Hydra composes and types them; :func:`uap_lightning.jobs.config.typed` makes the dataclasses, whose
-``__post_init__`` refuses what is out of its range. What a config builds (network, attack, ...) is
-a dictionary with Hydra's ``_target_``.
+``__post_init__`` refuses what is out of its range.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from omegaconf import MISSING
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.perturbations.ball import Ball, scaled_ball
-from uap_lightning.results.protocols import Protocol
-
-Node = dict[str, Any]
-
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
-_LARGEST = 2**31 - 1
-# Trainer's arguments that would quietly change which crops are trained or tested on.
-_SHORTENING = (
-    *("accumulate_grad_batches", "fast_dev_run", "overfit_batches", "limit_train_batches"),
-    *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "max_time"),
+from uap_lightning.jobs.groups import (
+    BankConfig,
+    CacheConfig,
+    DetectorConfig,
+    Node,
+    NormConfig,
+    PathsConfig,
+    ProtocolConfig,
+    RectifierConfig,
+    check_accelerator,
+    whole,
 )
+from uap_lightning.perturbations.ball import Ball
 
-
-def whole(key: str, value: int, least: int, most: int = _LARGEST) -> None:
-    """Refuse a number outside of ``least`` to ``most``.
-
-    Raises:
-        UapError: it is.
-    """
-    if value < least:
-        raise UapError(f"{key} is {value}: expected at least {least}.")
-    if value > most:
-        raise UapError(f"{key} is {value}: expected at most {most}.")
-
-
-def share(key: str, value: float) -> None:
-    """Refuse what is no share between 0 and 1, both included.
-
-    Raises:
-        UapError: it is none.
-    """
-    if not 0 <= value <= 1:
-        raise UapError(f"{key} is {value}: expected a number between 0 and 1.")
-
-
-@dataclass
-class NormConfig:
-    """The ball that perturbations live in."""
-
-    name: str = MISSING
-    p: float = MISSING
-    eps: float = MISSING
-    reference_size: int | None = None
-
-    def __post_init__(self) -> None:
-        Ball(self.p, self.eps)
-
-    def ball(self, size: int) -> Ball:
-        """The ball for images of side ``size``."""
-        return scaled_ball(self.p, self.eps, self.reference_size, size)
-
-
-@dataclass
-class ProtocolConfig:
-    """A test protocol."""
-
-    correct_only: bool = MISSING
-    perturbed_share: float = MISSING
-
-    def __post_init__(self) -> None:
-        self.protocol()
-
-    def protocol(self) -> Protocol:
-        """The protocol as the metrics take it."""
-        return Protocol(self.correct_only, self.perturbed_share)
-
-
-@dataclass
-class BankConfig:
-    """How many perturbations, and the bounds they keep."""
-
-    train: int = MISSING
-    test: int = MISSING
-    extended: int = MISSING
-    min_fooling_ratio: float = MISSING
-    max_cosine: float = MISSING
-    attempts: int = MISSING
-    path: str | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("train", "test", "attempts"):
-            whole(f"bank.{key}", getattr(self, key), 1, 1_000_000)
-        whole("bank.extended", self.extended, 1, 1_000_000)
-        if self.extended < self.train:
-            raise UapError(
-                f"bank.extended is {self.extended}: expected at least bank.train ({self.train}), "
-                "because the extended set holds the crafted perturbations too."
-            )
-        share("bank.min_fooling_ratio", self.min_fooling_ratio)
-        share("bank.max_cosine", self.max_cosine)
-
-
-@dataclass
-class LossConfig:
-    """Weights of the two terms of the training loss."""
-
-    cross_entropy: float = MISSING
-    reconstruction: float = MISSING
-
-    def __post_init__(self) -> None:
-        weights = (self.cross_entropy, self.reconstruction)
-        if not min(weights) >= 0 or not 0 < sum(weights) < float("inf"):
-            raise UapError(
-                f"rectifier.training.loss has cross_entropy {self.cross_entropy} and "
-                f"reconstruction {self.reconstruction}: expected weights of at least 0, and one "
-                "above 0."
-            )
-
-
-@dataclass
-class TrainingConfig:
-    """How a rectifier is trained: loss, optimiser, and what the Trainer is told of both."""
-
-    loss: LossConfig = MISSING
-    optimizer: Node = MISSING
-    scheduler: Node | None = None
-    batch_size: int = MISSING
-    epochs: int = MISSING
-    steps: int = MISSING
-    precision: str = MISSING
-    gradient_clip: float | None = None
-    perturbed_share: float = MISSING
-    vary: bool = MISSING
-
-    def __post_init__(self) -> None:
-        whole("rectifier.training.batch_size", self.batch_size, 1)
-        for key in ("epochs", "steps"):
-            whole(f"rectifier.training.{key}", getattr(self, key), -1)
-        if sorted([self.epochs > 0, self.steps > 0]) != [False, True]:
-            raise UapError(
-                f"rectifier.training.epochs is {self.epochs} and rectifier.training.steps is "
-                f"{self.steps}: expected one of them to be at least 1 and the other -1."
-            )
-        if self.precision not in PRECISIONS:
-            raise UapError(
-                f"rectifier.training.precision is {self.precision}: expected one of "
-                f"{', '.join(PRECISIONS)}."
-            )
-        if not 0 < self.perturbed_share <= 1:
-            raise UapError(
-                f"rectifier.training.perturbed_share is {self.perturbed_share}: expected a "
-                "probability above 0 and at most 1, such as the paper's 0.5."
-            )
-        rate = self.optimizer.get("lr", 1.0)
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
-            raise UapError(
-                f"rectifier.training.optimizer.lr is {rate}: expected a number above 0, such as "
-                "0.001."
-            )
-        if self.gradient_clip is not None and not 0 < self.gradient_clip < float("inf"):
-            raise UapError(
-                f"rectifier.training.gradient_clip is {self.gradient_clip}: expected a number "
-                "above 0, or null for none."
-            )
-
-
-@dataclass
-class RectifierConfig:
-    """A rectifier and how it is trained; a filter without parameters is not."""
-
-    name: str = MISSING
-    model: Node = MISSING
-    training: TrainingConfig | None = MISSING
-
-
-@dataclass
-class DetectorConfig:
-    """A detector and the sample it is fitted on."""
-
-    name: str = MISSING
-    model: Node = MISSING
-    max_images: int = MISSING
-    perturbed_share: float = MISSING
-
-    def __post_init__(self) -> None:
-        whole("detector.max_images", self.max_images, 2)
-        if not 0 < self.perturbed_share < 1:
-            raise UapError(
-                f"detector.perturbed_share is {self.perturbed_share}: expected a probability "
-                "between 0 and 1, because the detector learns from both kinds of image."
-            )
-
-
-@dataclass
-class PathsConfig:
-    """Where files go."""
-
-    output_dir: str | None = MISSING  # None while a config is printed
-    bank_dir: str = MISSING
-    cache_dir: str = MISSING
-
-
-@dataclass
-class CacheConfig:
-    """Where converted weights are kept."""
-
-    cache_dir: str = MISSING
+# Trainer's arguments that would quietly change which crops are trained or tested on, and those
+# that the job sets.
+_NOT_TO_SET = (
+    *("accumulate_grad_batches", "fast_dev_run", "overfit_batches", "limit_train_batches"),
+    *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "max_time", "num_nodes"),
+    *("precision", "gradient_clip_val", "max_steps", "max_epochs", "callbacks", "logger"),
+    *("default_root_dir", "enable_progress_bar", "min_steps", "min_epochs"),
+)
 
 
 @dataclass
@@ -252,12 +73,19 @@ class MeasureConfig(CraftConfig):
         super().__post_init__()
         if not self.protocol:
             raise UapError("protocol is empty: expected at least one, such as protocol=[a].")
-        for key in _SHORTENING:
-            if self.trainer.get(key) is not None:
+        for group in ("callbacks", "logger"):
+            for name, node in getattr(self, group).items():
+                if not isinstance(node, dict) or "_target_" not in node:
+                    raise UapError(
+                        f"{group}.{name} is {node}: expected an option of the group {group}, "
+                        "which has a _target_."
+                    )
+        for key in _NOT_TO_SET:
+            if key in self.trainer:
                 raise UapError(
                     f"trainer.{key} is {self.trainer[key]}: expected it to be left out, because "
-                    "batches, draws and results would not be those that are reported; set "
-                    "rectifier.training.batch_size or rectifier.training.steps instead."
+                    "the job decides it and its result would not be what is reported; see the "
+                    "keys of rectifier.training, callbacks and logger."
                 )
 
 
@@ -331,13 +159,3 @@ class PredictConfig(UseConfig):
         if self.num_workers is not None:
             whole("num_workers", self.num_workers, 1, 1_024)
         check_accelerator(self.accelerator)
-
-
-def check_accelerator(accelerator: str) -> None:
-    """Refuse what is no accelerator of ours.
-
-    Raises:
-        UapError: it is none.
-    """
-    if accelerator not in ACCELERATORS:
-        raise UapError(f"accelerator is {accelerator}: expected one of {', '.join(ACCELERATORS)}.")

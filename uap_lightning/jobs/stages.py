@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.registry import recorded
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
@@ -19,9 +20,10 @@ from uap_lightning.core.terminal import console
 from uap_lightning.data import Collection, EvaluationDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
-from uap_lightning.jobs.schema import CraftConfig, MeasureConfig, Node, TrainingConfig
+from uap_lightning.jobs.groups import Node, TrainingConfig
+from uap_lightning.jobs.schema import CraftConfig, MeasureConfig
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.perturbations.bank import Bank, Bounds, open_bank
+from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.module import RectifierModule
@@ -39,7 +41,7 @@ def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
     Raises:
         UapError: photographs or weights are missing, or do not fit each other.
     """
-    data: Collection = build(cfg.data)
+    data = build(cfg.data, Collection)
     network = load_network(cfg.network, cfg.accelerator)
     check_labels(data, network)
     train, test, craft = (
@@ -51,24 +53,23 @@ def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
 
 def load_network(node: Node, accelerator: str) -> TargetNetwork:
     """The network of a config node, on its device."""
-    network: TargetNetwork = build(node)
-    return network.to(pick_device(accelerator))
+    return build(node, TargetNetwork).to(pick_device(accelerator))
 
 
 def check_labels(data: Collection, network: TargetNetwork) -> None:
     """Refuse photographs whose true classes are not the network's.
 
     Raises:
-        UapError: a label is not below the number of classes, or class folders that are counted
-            in alphabetical order are not as many as the classes.
+        UapError: they are of another number of classes, or a label is not below it.
     """
     classes = network.classes(data.crop)
-    folders = data.numbered_classes
-    if folders is not None and folders != classes:
+    labelled = data.classes
+    if labelled is not None and labelled != classes:
         raise UapError(
-            f"data.root has {folders} class folders and the network {network.name} has {classes} "
-            "classes: name the folders by ImageNet's WordNet ids, give a folder for each class, "
-            "or lay the images flat to do without labels."
+            f"the photographs are labelled with {labelled} classes and the network {network.name} "
+            f"has {classes}: choose the network that these labels belong to, name class folders by "
+            "ImageNet's WordNet ids, give a folder for each class, or lay the images flat to do "
+            "without labels."
         )
     highest = int(data.test.label.max())
     if highest >= classes:
@@ -106,15 +107,19 @@ def find_bank(cfg: CraftConfig, data: Collection, network: TargetNetwork) -> Ban
     norm = cfg.ball()
     network.classes(data.crop)
     if cfg.bank.path is not None:
-        return open_bank(Path(cfg.bank.path), network, norm, data.crop)
+        bank = open_bank(Path(cfg.bank.path), network, norm, data.crop)
+        check_unseen(bank, data.tested_on)
+        return bank
+    attack: Attack = build(cfg.attack)
     recipe = Recipe(
         network=network,
         norm=norm,
-        attack=build(cfg.attack),
-        settings=cfg.attack,
+        attack=attack,
+        settings=recorded(attack, cfg.attack),
         bounds=Bounds(cfg.bank.min_fooling_ratio, cfg.bank.max_cosine, cfg.bank.attempts),
         craft=predicted(network, data.craft, data.cache_dir),
         unseen=data.unseen and predicted(network, data.unseen, data.cache_dir),
+        photographs=tuple(data.crafted_on),
         seed=cfg.seed,
     )
     return fill_bank(Path(cfg.paths.bank_dir), recipe, cfg.bank.train, cfg.bank.test)
@@ -144,28 +149,18 @@ def build_trainer(
     epochs = math.ceil(steps / epoch_of(training, crops)) if training else 0
     # A file is no place for bars.
     nodes = {k: v for k, v in cfg.callbacks.items() if k != "progress" or console.is_terminal}
-    try:
-        trainer: Trainer = build(
-            cfg.trainer,
-            precision=pick_precision(precision, pick_device(cfg.accelerator)),
-            gradient_clip_val=training.gradient_clip if training else None,
-            callbacks=[*callbacks, *(build(node) for node in nodes.values())],
-            enable_progress_bar="progress" in nodes,
-            logger=list(loggers),
-            default_root_dir=cfg.paths.output_dir,
-            max_steps=steps,
-            max_epochs=epochs,
-        )
-    except UapError:
-        raise
-    except Exception as error:  # Lightning and Hydra's instantiate raise what they like
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
-        raise UapError(
-            f"trainer does not fit ({reason}): correct trainer.devices, trainer.strategy or "
-            "the key that is named."
-        ) from error
-    return trainer
+    return build(
+        cfg.trainer,
+        Trainer,
+        precision=pick_precision(precision, pick_device(cfg.accelerator)),
+        gradient_clip_val=training.gradient_clip if training else None,
+        callbacks=[*callbacks, *(build(node, Callback) for node in nodes.values())],
+        enable_progress_bar="progress" in nodes,
+        logger=list(loggers),
+        default_root_dir=cfg.paths.output_dir,
+        max_steps=steps,
+        max_epochs=epochs,
+    )
 
 
 def epoch_of(training: TrainingConfig, crops: int) -> int:

@@ -1,10 +1,12 @@
 """The whole way, from photographs to a tested defence."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 from pytorch_lightning import Trainer
+from torch import nn
 
 from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
@@ -13,9 +15,10 @@ from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, save_defense
 from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.jobs.ddp import ranks
+from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
 from uap_lightning.jobs.run import Run, running
-from uap_lightning.jobs.schema import TrainConfig, TrainingConfig
+from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import (
     Condition,
     build_trainer,
@@ -111,7 +114,8 @@ def training_condition(
 
 def build_module(cfg: TrainConfig, network: TargetNetwork, condition: Condition) -> RectifierModule:
     """The LightningModule of the config."""
-    parts = (network, build(cfg.rectifier.model), build(cfg.detector.model), condition)
+    rectifier, detector = (build(p.model, nn.Module) for p in (cfg.rectifier, cfg.detector))
+    parts = (network, rectifier, detector, condition)
     training = cfg.rectifier.training
     if training is None:
         return RectifierModule(*parts)
@@ -119,8 +123,8 @@ def build_module(cfg: TrainConfig, network: TargetNetwork, condition: Condition)
         *parts,
         cross_entropy=training.loss.cross_entropy,
         reconstruction=training.loss.reconstruction,
-        optimizer=build(training.optimizer),
-        scheduler=build(training.scheduler) if training.scheduler else None,
+        optimizer=build(training.optimizer, partial),
+        scheduler=build(training.scheduler, partial) if training.scheduler else None,
     )
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.terminal import fail
+from uap_lightning.core.terminal import console, fail, plain
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.importing import import_perturbations
 from uap_lightning.perturbations.listing import export_arrays, table_of
@@ -86,7 +87,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         rows = table_of(options.bank, options.extended, options.seed)
         table = Table(*rows[0], box=None)
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*(Text(plain(cell)) for cell in row.values()))
         # Not wrapped where the output is a file: a row is a line there.
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     elif options.verb == "import":
@@ -101,10 +102,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
             options.part,
             options.max_cosine,
         )
-        print(f"{options.bank}: {', '.join(names)}")
+        print(plain(f"{options.bank}: {', '.join(names)}"))
     else:
         written = export_arrays(options.bank, options.target)
-        print(f"{options.target}: {', '.join(path.name for path in written)}")
+        print(plain(f"{options.target}: {', '.join(path.name for path in written)}"))
 
 
 def main() -> None:
@@ -113,6 +114,9 @@ def main() -> None:
         run()
     except UapError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        console.print("interrupted: the same command does it anew.", markup=False)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
-"""Banks of published perturbations, banks as tables, and perturbations as plain arrays."""
+"""Banks of published perturbations."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import (
-    digest_of_file,
-    locked,
-    read_json,
-    write_json,
-)
+from uap_lightning.core.storage import digest_of_file, locked, read_json, write_json
 from uap_lightning.core.version import __version__
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import largest_cosine, norm_name, perturbations_of
-from uap_lightning.perturbations.published import ArrayLayout, read_published
-from uap_lightning.perturbations.record import (
-    Record,
-    save_perturbation,
+from uap_lightning.perturbations.bank import (
+    largest_cosine,
+    norm_name,
+    perturbations_of,
+    shown,
 )
+from uap_lightning.perturbations.published import ArrayLayout, read_published
+from uap_lightning.perturbations.record import Record, save_perturbation
 
 
 def import_perturbations(
@@ -79,13 +76,13 @@ def import_perturbations(
                     f"expected at most {max_cosine}; leave it out or allow it with --max-cosine."
                 )
             known.append(rho)
-        numbers = [int(name.rpartition("-")[2]) for name in others if name.startswith(part)]
-        first = max(numbers, default=-1) + 1
+        taken = [name.rpartition("-")[2] for name in others if name.startswith(part)]
+        first = max((int(number) for number in taken if number.isdecimal()), default=-1) + 1
         names = [f"{part}-{first + number:04d}" for number in range(len(read))]
         digests = {name: digest_of_file(file) for name, (file, _) in zip(names, read, strict=True)}
         # What is in a bank of imports is what makes it, so its identity grows with it. It is
         # written first: a folder with perturbations always says what they are.
-        files_of = {name: record.attack["sha256"] for name, (_, record) in others.items()}
+        files_of = {name: record.attack.get("sha256") for name, (_, record) in others.items()}
         write_json(folder / "bank.json", {**fixed, "files": {**files_of, **digests}})
         for position, (name, (file, rho)) in enumerate(zip(names, read, strict=True)):
             settings = {"name": "imported", "source": source, "file": file.name}
@@ -121,6 +118,6 @@ def _check_description(folder: Path, fixed: dict[str, object]) -> None:
     for key, value in fixed.items():
         if found.get(key) != value:
             raise UapError(
-                f"{folder} is a bank with {key} {found.get(key)}: expected {value}; import into "
-                "a folder of its own."
+                f"{folder} is a bank with {key} {shown(found.get(key))}: expected {value}; "
+                "import into a folder of its own."
             )

@@ -1,6 +1,7 @@
 """Read perturbations that others have published, in whatever layout they chose."""
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from uap_lightning.perturbations.ball import Ball
 
 ORIENTATIONS = ("hwc", "whc", "chw", "cwh")
 ORDERS = ("rgb", "bgr")
+# Of an array that is read; a perturbation of 4096 x 4096 pixels has as many.
+MAX_VALUES = 3 * 4096**2
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def read_published(path: Path, layout: ArrayLayout, norm: Ball) -> Tensor:
     Raises:
         UapError: the file cannot be read, or its shape, scale or norm is not the one stated.
     """
-    values = torch.from_numpy(np.array(_read_array(path, layout.key), dtype=np.float64))
+    values = torch.from_numpy(_read_array(path, layout.key))
     while values.ndim > 3 and values.shape[0] == 1:
         values = values[0]
     stored = tuple(values.shape)
@@ -133,9 +136,9 @@ def read_published(path: Path, layout: ArrayLayout, norm: Ball) -> Tensor:
 
 
 def _read_array(path: Path, key: str | None) -> Any:
-    """The array of this key in the file, or the only one."""
+    """The array of this key in the file, or the only one, as float64."""
     try:
-        content = _read_content(path)
+        return _numbers(_chosen(_read_content(path), path, key), path)
     except UapError:
         raise
     except Exception as error:  # each reader has errors of its own
@@ -144,8 +147,12 @@ def _read_array(path: Path, key: str | None) -> Any:
             f"{path} cannot be read as {path.suffix or 'a file without a suffix'} ({reason}): "
             "expected a whole .mat, .npy, .h5, .pth, .pt, .tar or .safetensors file."
         ) from error
+
+
+def _chosen(content: Any, path: Path, key: str | None) -> Any:
+    """What has this key in the content of a file, or the only thing."""
     if key is None and not isinstance(content, dict):
-        return _numbers(content, path)
+        return content
     rest = key if key is not None else next(iter(content), "")
     while rest:
         names = list(content) if isinstance(content, dict) else []
@@ -158,16 +165,21 @@ def _read_array(path: Path, key: str | None) -> Any:
                 f"{key or 'a single array'}; state the key of the perturbation."
             )
         content, rest = content[part], rest[len(part) + 1 :]
-    return _numbers(content, path)
+    return content
 
 
 def _read_content(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
     match path.suffix:
         case ".mat":
+            for name, shape, _ in scipy.io.whosmat(path):
+                _check_count(math.prod(shape), f"{name} of shape {shape}")
             content = scipy.io.loadmat(path)
             return {name: value for name, value in content.items() if not name.startswith("__")}
         case ".npy":
-            return np.load(path, allow_pickle=False)
+            # Mapped: what a header claims is compared with the file, and no room is made for it.
+            return np.load(path, mmap_mode="r", allow_pickle=False)
         case ".h5" | ".hdf5":
             return _read_hdf5(path)
         case ".pth" | ".pt" | ".tar":
@@ -192,13 +204,26 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
 
 def _read_group(group: Any) -> dict[str, Any]:
     """The arrays of an HDF5 group by name, and those of its groups in dictionaries."""
-    return {
-        name: _read_group(item) if hasattr(item, "keys") else np.asarray(item)
-        for name, item in group.items()
-    }
+    content: dict[str, Any] = {}
+    for name, item in group.items():
+        if hasattr(item, "keys"):
+            content[name] = _read_group(item)
+        else:
+            _check_count(item.size or 0, f"{name} of shape {item.shape}")
+            content[name] = np.asarray(item)
+    return content
+
+
+def _check_count(count: int, what: str) -> None:
+    """Refuse to make room for more values than a perturbation has."""
+    if count > MAX_VALUES:
+        raise ValueError(f"it claims {what}, {count} values, and at most {MAX_VALUES} are read")
 
 
 def _numbers(content: Any, path: Path) -> Any:
+    """An array of floating-point numbers as float64."""
+    shape = tuple(getattr(content, "shape", ()))
+    _check_count(math.prod(shape), f"an array of shape {shape}")
     if isinstance(content, Tensor):
         # numpy has no bfloat16; whole numbers stay what they are, and are refused below.
         content = content.detach()
@@ -206,4 +231,4 @@ def _numbers(content: Any, path: Path) -> Any:
     if not isinstance(content, np.ndarray) or content.dtype.kind != "f":
         found = content.dtype if isinstance(content, np.ndarray) else type(content).__name__
         raise UapError(f"{path} holds {found}: expected floating-point numbers; state the key.")
-    return content
+    return np.array(content, dtype=np.float64)

@@ -1,14 +1,18 @@
 """One perturbation, one safetensors file, and its record."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_tensors, write_tensors
+
+NormName = Literal["2", "inf"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Record:
 
     network: str
     weights: str
-    p: str
+    p: NormName
     eps: float
     size: int
     attack: dict[str, object]
@@ -72,18 +76,22 @@ def load_perturbation(path: Path | str) -> tuple[Tensor, Record]:
     """
     tensors, metadata = read_tensors(Path(path))
     try:
-        content = json.loads(metadata["record"])
-        record = Record(**{field.name: content[field.name] for field in fields(Record)})
         rho = tensors["rho"]
-    except (KeyError, ValueError, TypeError) as error:
+        record = TypeAdapter(Record).validate_json(metadata["record"], strict=True)
+    except (KeyError, ValidationError) as error:
+        reason = f"no {error}"
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = f"record {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UapError(
-            f"{path} is not a perturbation file (no {error}): expected safetensors with 'rho' "
+            f"{path} is not a perturbation file ({reason}): expected safetensors with 'rho' "
             "and its record; remove it from the bank."
         ) from error
-    if rho.dtype != torch.float32 or rho.ndim != 3 or rho.shape[0] != 3:
+    square = rho.ndim == 3 and rho.shape[0] == 3 and rho.shape[1] == rho.shape[2] > 0
+    if rho.dtype != torch.float32 or not square or not bool(rho.isfinite().all()):
         raise UapError(
             f"{path} holds rho of shape {tuple(rho.shape)} and type {rho.dtype}: expected "
-            "float32, 3 x H x W; remove it from the bank."
+            "finite float32, 3 x H x W and square; remove it from the bank."
         )
     return rho, record
 

@@ -1,6 +1,7 @@
 """Synthetic perturbations: Algorithm 1 of the paper and its l_2 form (section 4.2)."""
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -13,19 +14,30 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS = 1_000
 MAX_REJECTED = 1_000
+COPY = 0.95
 
 
 def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
     """Random walks in the positive orthant that crafted perturbations span.
 
-    A walk starts at zero and takes steps of z * xi, z uniform in (0, 1), along randomly chosen
-    crafted perturbations, until its norm reaches xi; the last step is shortened to end on the
-    sphere (condition c3). The directions are normalised in the norm that bounds the
-    perturbation: with l_2-normalised ones, as line 5 of Algorithm 1 reads literally, an l_inf
-    walk ends at about half the l_2 norm that line 8 asks for, and nothing is ever accepted.
+    Lines 3 to 8 of Algorithm 1: a walk starts at zero and takes steps of z * xi, z uniform in
+    (0, 1), along randomly chosen crafted perturbations, until its norm reaches xi. For l_inf it
+    is kept when its l_2 norm is then at least the mean one of the crafted perturbations; for l_2
+    every walk is kept. Two readings are ours:
 
-    For l_inf a walk is kept when its l_2 norm is at least the mean one of the crafted
-    perturbations (line 8, condition c2); for l_2 every walk is kept.
+    - The directions are normalised in the norm that bounds the perturbation. With l_2-normalised
+      ones, as line 5 reads literally, an l_inf walk ends at about half the l_2 norm that line 8
+      asks for, and nothing is ever accepted.
+    - The last step may lead beyond xi. Line 8 judges the walk as it ends, and what is kept is
+      then projected onto the ball (condition c3). Projecting before line 8 would keep copies of
+      crafted perturbations only: two nearly orthogonal ones that share a pixel at the bound mix
+      as a + b = 1 at most, so the l_2 norm of the mixture, the root of a^2 + b^2 of theirs, is
+      below theirs unless a or b is nearly 1. After the projection a mixture of saturated ones
+      has about 0.75 of their l_2 norm, one of others 0.9 to 1.1 (c2).
+
+    P_s joins P in a set, so a walk that ends at a crafted perturbation, at a cosine above
+    ``COPY``, is not kept; the bound is nearer to 1 where the crafted ones are alike themselves.
+    The cosine to the nearest crafted one is then 0.7 to 0.95 (0.71 and 0.83 in Figure 3).
 
     Args:
         crafted: the set P, K x 3 x H x W, in pixel units.
@@ -37,17 +49,20 @@ def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
         count x 3 x H x W.
 
     Raises:
-        UapError: too many walks in a row miss the l_2 threshold, or a walk does not end.
+        UapError: too many walks in a row are not kept, or a walk does not end.
     """
     generator = torch.Generator().manual_seed(seed)
     directions = norm.normalise(crafted)
     threshold = float(crafted.flatten(1).norm(dim=1).mean()) if norm.p != 2 else 0.0
+    largest = _largest_cosine(crafted) if count else 1.0
     accepted: list[Tensor] = []
     rejected = 0
     while len(accepted) < count:
         walked = _walk(directions, norm, generator)
-        # The tolerance is that of ending on the sphere in single precision.
-        if float(walked.norm()) >= threshold * (1 - 1e-6):
+        # The tolerance is that of single precision.
+        long_enough = float(walked.norm()) >= threshold * (1 - 1e-6)
+        walked = norm.project(walked)
+        if long_enough and float(nearest(walked[None], crafted)[1]) <= largest + 1e-6:
             accepted.append(walked)
             rejected = 0
             continue
@@ -55,37 +70,35 @@ def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
         if rejected == MAX_REJECTED:
             raise UapError(
                 f"{MAX_REJECTED} synthetic perturbations in a row fell below the mean l_2 norm "
-                f"{threshold:.0f} of the {len(crafted)} crafted ones: craft more of them "
-                "(bank.train) or set bank.extended to the same number to go without."
+                f"{threshold:.0f} of the {len(crafted)} crafted ones or were copies of one: craft "
+                "more of them (bank.train) or set bank.extended to the same number to go without."
             )
     return torch.stack(accepted) if accepted else crafted[:0]
 
 
+def _largest_cosine(crafted: Tensor) -> float:
+    """The cosine to the nearest crafted one above which a walk is a copy of it.
+
+    Halfway from a copy to the even mixture of the two that are least alike, at least ``COPY``;
+    1 where there is nothing to mix.
+    """
+    directions = functional.normalize(crafted.flatten(1), dim=1)
+    least = min(1.0, float((directions @ directions.T).abs().min()))
+    return max(COPY, 0.5 + 0.5 * math.sqrt((1 + least) / 2))
+
+
 def _walk(directions: Tensor, norm: Ball, generator: torch.Generator) -> Tensor:
+    """Lines 3 to 7 of Algorithm 1: from zero to the ball's surface or beyond."""
     walked = torch.zeros_like(directions[0])
     for _ in range(MAX_STEPS):
         chosen = int(torch.randint(len(directions), (), generator=generator))
-        step = float(torch.rand((), generator=generator)) * norm.eps * directions[chosen]
-        reached = walked + step
-        if float(norm.size(reached)) >= norm.eps:
-            return walked + _share_to_sphere(walked, step, norm) * step
-        walked = reached
+        walked = walked + float(torch.rand((), generator=generator)) * norm.eps * directions[chosen]
+        if float(norm.size(walked)) >= norm.eps:
+            return walked
     raise UapError(
         f"a synthetic perturbation did not reach its bound in {MAX_STEPS} steps: the crafted "
         "perturbations cancel one another; craft others (seed=N)."
     )
-
-
-def _share_to_sphere(walked: Tensor, step: Tensor, norm: Ball) -> float:
-    """The share of ``step`` that takes ``walked``, inside the ball, onto its sphere."""
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if float(norm.size(walked + middle * step)) < norm.eps:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def extend(crafted: Tensor, norm: Ball, total: int, seed: int) -> Tensor:

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.module import EvaluationDataModule, TrainingDataModule
@@ -97,9 +98,14 @@ class Panel(Callback):
     Args:
         path: PNG file.
         rows: photographs shown.
+
+    Raises:
+        UapError: ``rows`` is out of its range.
     """
 
     def __init__(self, path: str, rows: int) -> None:
+        if not 1 <= rows <= 100:
+            raise UapError(f"callbacks.panel.rows is {rows}: expected 1 to 100.")
         self.path = Path(path)
         self.rows = rows
 

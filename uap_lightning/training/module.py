@@ -101,16 +101,26 @@ class RectifierModule(LightningModule):
         return dict(vars(outcome))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over the rectifier's parameters, if any, and its schedule by step."""
+        """The optimizer over the rectifier's parameters, if any, and its schedule by step.
+
+        Raises:
+            UapError: PyTorch refuses a setting of theirs.
+        """
         if self.optimizer is None:
             return None
-        optimizer = self.optimizer(self.rectifier.parameters())
-        if self.scheduler is None:
-            return optimizer
-        extra = {}
-        if "total_steps" in inspect.signature(self.scheduler).parameters:
-            extra["total_steps"] = int(self.trainer.estimated_stepping_batches)
-        schedule = self.scheduler(optimizer, **extra)
+        try:
+            optimizer = self.optimizer(self.rectifier.parameters())
+            if self.scheduler is None:
+                return optimizer
+            extra = {}
+            if "total_steps" in inspect.signature(self.scheduler).parameters:
+                extra["total_steps"] = int(self.trainer.estimated_stepping_batches)
+            schedule = self.scheduler(optimizer, **extra)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise UapError(
+                f"rectifier.training.optimizer or scheduler does not fit ({error}): correct the "
+                "value that is named."
+            ) from error
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

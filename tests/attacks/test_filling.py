@@ -1,9 +1,7 @@
-"""The bank: records, bounds, going on, and banks that do not fit."""
+"""Filling a bank: records, bounds, going on, sharing the work."""
 
-import copy
 import dataclasses
 import math
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,41 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import TINY, composed, typed_config
-from uap_lightning.attacks.filling import Recipe, fill_bank, take_folder
+from uap_lightning.attacks.filling import fill_bank, take_folder
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
-from uap_lightning.jobs.craft import craft
-from uap_lightning.jobs.stages import find_bank, load_data_and_network, predicted
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import Bounds, largest_cosine, open_bank
-from uap_lightning.perturbations.record import load_perturbation
-from uap_lightning.results.file import read_results
-
-
-@pytest.fixture
-def recipe():
-    cfg = typed_config("craft", *TINY, "attack.steps=40")
-    data, network = load_data_and_network(cfg)
-    made = []
-
-    def attack(network, images, labels, norm, seed):
-        made.append(seed)
-        rho = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(seed))
-        return Universal(rho.sign() * norm.eps, 1.0, {"drawn": seed})
-
-    attack.made = made
-    return Recipe(
-        network=network,
-        norm=Ball(math.inf, 10.0),
-        attack=attack,
-        settings={"name": "signs"},
-        bounds=Bounds(0.0, 0.15, 3),
-        craft=predicted(network, data.craft, data.cache_dir),
-        unseen=predicted(network, data.unseen, data.cache_dir),
-        seed=0,
-    )
+from uap_lightning.perturbations.bank import Bounds, open_bank
+from uap_lightning.perturbations.record import load_perturbation, save_perturbation
 
 
 def test_a_bank_is_filled_once_and_grows(tmp_path, recipe):
@@ -162,14 +132,6 @@ def test_a_rejection_is_noted_once_where_a_process_was_killed_in_between(
     assert resumed.digest == whole.digest
 
 
-def test_a_digest_tells_training_from_test_perturbations(tmp_path, recipe):
-    bank = fill_bank(tmp_path, recipe, 2, 1)
-    moved = dataclasses.replace(
-        bank, train=bank.train[:1], test=torch.cat([bank.train[1:], bank.test])
-    )
-    assert moved.digest != bank.digest
-
-
 def test_a_second_seed_is_tried(tmp_path, recipe):
     calls = []
 
@@ -271,75 +233,82 @@ def test_a_broken_file_is_named(tmp_path, recipe):
         fill_bank(tmp_path, recipe, 1, 1)
 
 
-def test_a_safetensors_file_that_is_no_perturbation_is_named(tmp_path):
-    from uap_lightning.core.storage import write_tensors
+def test_unseen_fooling_is_measured_on_unseen_images(tmp_path, recipe):
+    # in a ball that is large enough for random signs to fool some
+    recipe = dataclasses.replace(recipe, norm=Ball(math.inf, 60.0))
+    bank = fill_bank(tmp_path, recipe, 3, 1)
 
-    path = tmp_path / "x.safetensors"
-    write_tensors(path, {"weight": torch.zeros(2)}, {})
-    with pytest.raises(UapError, match="is not a perturbation file"):
-        load_perturbation(path)
+    def share(rho, crops):
+        changed = 0
+        for i in range(len(crops)):
+            image = crops.take([i]).float()
+            clean = int(recipe.network(image).argmax())
+            changed += int(recipe.network((image + rho).clamp(0, 255)).argmax()) != clean
+        return changed / len(crops)
 
-
-@pytest.mark.parametrize(
-    ("network", "weights", "norm", "size", "said"),
-    [
-        ("vgg16", None, Ball(math.inf, 10), 32, "whose network is tiny"),
-        ("tiny", "0a1b", Ball(math.inf, 10), 32, "whose weights is .*expected 0a1b"),
-        ("tiny", None, Ball(2, 10), 32, "whose p is inf"),
-        ("tiny", None, Ball(math.inf, 8), 32, r"whose eps is 10\.0"),
-        ("tiny", None, Ball(math.inf, 10), 64, "whose size is 32"),
-    ],
-)
-def test_a_bank_of_another_network_norm_or_size_is_refused(
-    tmp_path, recipe, network, weights, norm, size, said
-):
-    bank = fill_bank(tmp_path, recipe, 1, 1)
-    opened = open_bank(bank.folder, recipe.network, recipe.norm, 32)
-    assert opened.digest == bank.digest
-    other = copy.copy(recipe.network)
-    other.name, other.digest = network, weights or other.digest
-    with pytest.raises(UapError, match=said):
-        open_bank(bank.folder, other, norm, size)
+    for rho, record in zip([*bank.train, *bank.test], bank.records, strict=True):
+        assert record.fooling_ratio_unseen == pytest.approx(share(rho, recipe.unseen))
+    seen = [record.fooling_ratio for record in bank.records]
+    assert seen != [record.fooling_ratio_unseen for record in bank.records]
 
 
-def test_a_bank_that_is_not_there_or_not_full_is_told(tmp_path, recipe):
-    with pytest.raises(UapError, match=r"bank\.json cannot be read"):
-        open_bank(tmp_path, recipe.network, recipe.norm, 32)
-    bank = fill_bank(tmp_path, recipe, 1, 1)
-    (bank.folder / "test-0000.safetensors").unlink()
-    with pytest.raises(UapError, match="1 training and 0 test"):
-        open_bank(bank.folder, recipe.network, recipe.norm, 32)
+def test_the_bank_knows_the_photographs_crafted_on(tmp_path, recipe):
+    bank = fill_bank(tmp_path, dataclasses.replace(recipe, photographs=("b", "a")), 1, 1)
+    assert bank.photographs == ("a", "b")
+    assert open_bank(bank.folder, recipe.network, recipe.norm, 32).photographs == ("a", "b")
+    # whatever their order
+    again = fill_bank(tmp_path, dataclasses.replace(recipe, photographs=("a", "b")), 1, 1)
+    assert again.identity == bank.identity
 
 
-def test_the_config_makes_or_names_the_bank():
-    cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1")
-    data, network = load_data_and_network(cfg)
-    bank = find_bank(cfg, data, network)
-    for record in bank.records:
-        assert record.fooling_ratio >= 0.8
-        assert record.cosine <= 0.15
-        assert record.fooling_ratio_unseen is not None
-    named = typed_config("craft", *TINY, f"bank.path='{bank.folder}'")
-    assert find_bank(named, data, network).digest == bank.digest
+def test_odd_candidates_are_named(tmp_path, recipe):
+    whole = fill_bank(tmp_path / "whole", recipe, 1, 1)
+    path = whole.folder / "train-0000.safetensors"
+    candidate = whole.folder / ".candidates" / path.name
+    rho, record = load_perturbation(path)
+
+    def said(expected):
+        path.unlink(missing_ok=True)
+        with pytest.raises(UapError, match=r"\.candidates/train-0000\.safetensors.*" + expected):
+            fill_bank(tmp_path / "whole", recipe, 1, 1)
+
+    candidate.write_bytes(path.read_bytes()[:200])
+    said("is not a readable safetensors file")
+    for change, expected in (
+        ({"seed": record.seed + 1}, "was crafted by another recipe"),
+        ({"attempt": 1}, "was crafted by another recipe"),
+        ({"attack": {"name": "stripes"}}, "was crafted by another recipe"),
+        ({"network": "vgg16"}, "was made with network vgg16: expected tiny"),
+        ({"weights": "0a"}, "was made with weights 0a"),
+        ({"eps": 8.0}, r"was made with eps 8\.0: expected 10\.0"),
+    ):
+        save_perturbation(candidate, rho, dataclasses.replace(record, **change))
+        said(expected)
+    save_perturbation(candidate, rho * 2, record)
+    said("norm 20: expected 32 x 32 and at most 10")
+    save_perturbation(candidate, rho[:, :16, :16], record)
+    said("has 16 x 16 pixels")
+    save_perturbation(candidate, rho, record)
+    assert fill_bank(tmp_path / "whole", recipe, 1, 1).digest == whole.digest
 
 
-def test_a_finished_command_sees_that_its_bank_is_gone(caplog):
-    cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
-    craft(cfg)
-    digest = read_results(Path("outputs/run/results.json"))["digests"]["bank"]
-    shutil.rmtree("banks")
-    craft(cfg)
-    assert len(list(Path("banks").glob("*/*.safetensors"))) == 2
-    assert read_results(Path("outputs/run/results.json"))["digests"]["bank"] == digest
-    with caplog.at_level("INFO"):
-        craft(cfg)
-    assert "The bank is complete" in caplog.text
+def test_a_candidate_with_a_setting_left_to_the_seed_is_let_in(tmp_path, recipe):
+    drawn = dataclasses.replace(recipe, settings={"name": "signs", "drawn": None})
+    assert "drawn" in fill_bank(tmp_path, drawn, 1, 1).records[0].attack
 
 
-def test_the_cosine_is_the_largest_absolute_one():
-    a = torch.zeros(3, 2, 2)
-    a[0, 0, 0] = 1
-    b = torch.ones(3, 2, 2)
-    assert largest_cosine(a, []) == 0
-    assert largest_cosine(a, [b, -a]) == pytest.approx(1)
-    assert largest_cosine(a, [-b]) == pytest.approx(1 / math.sqrt(12))
+def test_a_broken_note_of_rejections_is_named(tmp_path, recipe):
+    strict = dataclasses.replace(recipe, bounds=Bounds(1.0, 0.15, 1))
+    with pytest.raises(UapError, match="in 1 attempts"):
+        fill_bank(tmp_path, strict, 1, 1)
+    (note,) = tmp_path.glob("*/.candidates/train-0000.json")
+    for content in ("{}", '{"reasons": 3}', '{"reasons": [1]}', "[" * 100_000):
+        note.write_text(content)
+        with pytest.raises(UapError, match=r"train-0000\.json is not"):
+            fill_bank(tmp_path, strict, 1, 1)
+
+
+def test_a_network_with_a_long_name_is_told(tmp_path, recipe):
+    recipe.network.name = "n" * 300
+    with pytest.raises(UapError, match="cannot be created"):
+        fill_bank(tmp_path, recipe, 1, 1)

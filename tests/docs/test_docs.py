@@ -1,26 +1,25 @@
 """The site builds strictly and loads nothing; its examples run and its sentences are the code's."""
 
 import ast
+import os
+import pkgutil
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 
 from tests.tiny import QUICK_TRAIN, run
-from uap_lightning import Guard
-from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.jobs.schema import TrainConfig
-from uap_lightning.networks.tiny import tiny
 from uap_lightning.results.file import read_results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 CONF = Path(find_conf())
 MINE = ("attack=best_stripes", "rectifier=learned_blur", "detector=energy")
@@ -66,6 +65,13 @@ def test_the_site_builds_strictly_loads_nothing_and_names_every_option(tmp_path)
         group = path.parent.relative_to(CONF).as_posix()
         said = path.stem if group == "." else f"{group}={path.stem}"
         assert f"<code>{said}</code>" in configuration
+    # Every module of the package has its line.
+    layout = (tmp_path / "site" / "layout.html").read_text()
+    for path in (ROOT / "uap_lightning").rglob("*.py"):
+        if path.name != "__init__.py":
+            folder = path.parent.relative_to(ROOT).as_posix()
+            section = re.split(f"<h3[^>]*><code>{folder}/</code>", layout)[1].partition("<h3")[0]
+            assert f"<code>{path.name}</code>" in section, path
     # What is included is there, and not the line that includes it.
     attack = (tmp_path / "site" / "add-attack.html").read_text()
     assert "plane wave" in attack
@@ -76,7 +82,7 @@ def test_the_site_builds_strictly_loads_nothing_and_names_every_option(tmp_path)
     assert ":class:" not in reference
 
 
-def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp_path, monkeypatch):
+def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(EXAMPLES, mine)
     overrides = (*QUICK_TRAIN, *MINE, "bank.min_fooling_ratio=0", "attack.tries=4")
@@ -86,22 +92,42 @@ def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp
     assert config["attack"]["name"] == "best_stripes"
     assert config["rectifier"]["model"]["_target_"] == "learned_blur.LearnedBlur"
 
-    folder = mine / "outputs" / "run" / "defense"
-    monkeypatch.syspath_prepend(str(mine))
-    with pytest.raises(UapError, match=r"learned_blur\.LearnedBlur.*UAP_TRUST=learned_blur"):
-        Guard.load(folder, tiny())
-    monkeypatch.setenv("UAP_TRUST", "learned_blur, energy")
-    guard = Guard.load(folder, tiny())
-    weight = guard.rectifier.weight
-    assert weight.shape == (5, 5)
-    # It was trained: it is no longer the identity.
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert not torch.equal(guard.inspect(images).rectified, images.float())
-    # The filter as an explicit sum, at a place inside.
-    patch = images[0, 1, 8:13, 20:25].float()
-    assert torch.allclose(
-        guard.inspect(images).rectified[0, 1, 10, 22], (patch * weight).sum(), rtol=1e-4
+    # In a process of its own, as a user's is: nothing has imported the classes there.
+    refused, loaded = using(mine, trust=""), using(mine, trust="learned_blur, energy")
+    assert refused.returncode != 0
+    assert re.search(r"UapError: .*learned_blur.*UAP_TRUST", refused.stderr), refused.stderr
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def using(folder, trust):
+    """What becomes of ``USE`` in ``folder`` where those modules are trusted."""
+    paths = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=folder,
+        env={**os.environ, "UAP_TRUST": trust, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+
+
+USE = """
+import torch
+from uap_lightning import Guard
+from uap_lightning.networks.tiny import tiny
+
+guard = Guard.load("outputs/run/defense", tiny())
+weight = guard.rectifier.weight
+assert weight.shape == (5, 5)
+images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+rectified = guard.inspect(images).rectified
+# It was trained: it is no longer the identity.
+assert not torch.equal(rectified, images.float())
+# The filter as an explicit sum, at a place inside.
+patch = images[0, 1, 8:13, 20:25].float()
+assert torch.allclose(rectified[0, 1, 10, 22], (patch * weight).sum(), rtol=1e-4)
+"""
 
 
 def test_the_worked_examples_compose_by_the_search_path_too(monkeypatch):
@@ -139,9 +165,62 @@ def test_every_error_that_is_quoted_is_one_that_the_code_raises():
         assert any(re.fullmatch(pattern, sentence) for pattern in patterns), sentence
 
 
-def test_commands_are_ones_that_there_are():
-    for page in (ROOT / "docs").glob("*.md"):
-        for package, module in re.findall(
-            r"python -m (uap_lightning|experiments)\.(\w+)", page.read_text()
-        ):
-            assert list((ROOT / package).glob(f"{module}*")), (page, module)
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+# What the changelog says of the past need not exist any more.
+PRESENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+
+
+def test_the_layers_that_are_drawn_are_those_that_are_checked():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    drawn = re.search(r"```text\n(.*?)```", (ROOT / "docs" / "layout.md").read_text(), re.DOTALL)[1]
+    assert drawn.splitlines() == layers
+    # The same rooms in the same order, each with its purpose.
+    short = re.search(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    rooms = [re.split(r"\s{2,}", line)[0] for line in short.splitlines()]
+    assert rooms[0].removeprefix("commands: ").split() == layers[0].split(" | ")
+    assert rooms[1:] == layers[1:]
+
+
+@pytest.mark.parametrize("page", PRESENT, ids=lambda page: page.name)
+def test_commands_modules_files_and_options_are_ones_that_there_are(page):
+    text = page.read_text()
+    for package, module in re.findall(r"python -m (uap_lightning|experiments)\.(\w+)", text):
+        place = ROOT / package / module
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
+    for named in re.findall(r"(?:from|import|:::|`|#)\s*(uap_lightning(?:\.\w+)+)", text):
+        pkgutil.resolve_name(named)
+    for named in re.findall(r"(?:uap_lightning|conf|docs|experiments)/[\w/.]*\w\.\w+", text):
+        if named not in OF_THE_READER:
+            assert (ROOT / named).exists(), named
+    without_python = re.sub(r"```python\n.*?```", "", text, flags=re.DOTALL)
+    for group, option in re.findall(
+        r"(?<![\w.@])([a-z]+)=([a-z][a-z0-9_]*)\b(?![./])", without_python
+    ):
+        if (CONF / group).is_dir() and (group, option) not in OWN:
+            assert (CONF / group / f"{option}.yaml").is_file(), f"{group}={option}"
+
+
+# Files and options of the reader's own, in the examples.
+OF_THE_READER = {
+    "conf/network/my_network.yaml",
+    "conf/attack/best_stripes.yaml",
+    "conf/rectifier/learned_blur.yaml",
+    "conf/detector/energy.yaml",
+}
+OWN = {(n.partition("=")[0], n.partition("=")[2]) for n in (*MINE, "network=my_network")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), link
+        if heading and "." not in heading:
+            slugs = [
+                re.sub(r"[^\w\s-]", "", line.lstrip("# ").lower()).strip().replace(" ", "-")
+                for line in target.read_text().splitlines()
+                if line.startswith("#")
+            ]
+            assert heading in slugs, link

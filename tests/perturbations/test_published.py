@@ -1,7 +1,10 @@
 """Published perturbations: every layout against arrays laid out by hand, and the real files."""
 
 import argparse
+import io
 import math
+import os
+import pickle
 import re
 from pathlib import Path
 
@@ -12,28 +15,19 @@ import scipy.io
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
 
+from tests.tiny import truth
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of, read_json, write_tensors
-from uap_lightning.networks import TargetNetwork
-from uap_lightning.perturbations import __main__ as entry
-from uap_lightning.perturbations import load_perturbation
+from uap_lightning.core.storage import write_tensors
+from uap_lightning.networks.torchvision_classifier import torchvision_classifier
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.bank import open_bank, perturbations_of
-from uap_lightning.perturbations.listing import table_of
 from uap_lightning.perturbations.published import ORDERS, ORIENTATIONS, SOURCES, ArrayLayout
 from uap_lightning.perturbations.published import read_published as read
-from uap_lightning.perturbations.synthetic import extend, nearest
 
 LINF = Ball(math.inf, 10.0)
-PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "perturbations"
-
-
-def truth(size=6, seed=0):
-    """A perturbation as we keep it: 3 x H x W, RGB, pixel units, on the ball's surface."""
-    rho = np.random.default_rng(seed).uniform(-10, 10, (3, size, size)).astype(np.float32)
-    rho[0, 0, 0] = 10
-    return rho
+PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "perturbations"
 
 
 def stored(rho, layout):
@@ -190,119 +184,6 @@ def test_layouts_out_of_range_are_refused():
             ArrayLayout("hwc", "rgb", **setting)
 
 
-def call(*arguments):
-    entry.run([str(argument) for argument in arguments])
-
-
-CAFFENET = TargetNetwork(torch.nn.Identity(), "caffenet", [0.0] * 3, [1.0] * 3)
-STATED = ("--network", "caffenet", "--norm", "linf", "--eps", 10)
-
-
-def test_published_files_become_a_bank_and_arrays_again(tmp_path, capsys):
-    for seed in range(3):
-        array = stored(truth(16, seed), SOURCES["fff_npy"])
-        np.save(tmp_path / f"{seed}.npy", array[None].astype(np.float32))
-    bank, fff = tmp_path / "bank", ("--format", "fff_npy", *STATED)
-    call("import", bank, tmp_path / "0.npy", tmp_path / "1.npy", *fff, "--part", "train")
-    before = digest_of(read_json(bank / "bank.json", "a bank"))
-    call("import", bank, tmp_path / "2.npy", *fff, "--part", "test")
-    opened = open_bank(bank, CAFFENET, LINF, 16)
-    assert opened.identity != before
-    assert (len(opened.train), len(opened.test)) == (2, 1)
-    np.testing.assert_array_equal(opened.test[0].numpy(), truth(16, 2))
-    assert opened.records[2].attack["source"] == "fff_npy"
-    assert opened.records[2].fooling_ratio is None
-
-    capsys.readouterr()
-    call("list", bank, "--extended", 4)
-    shown = capsys.readouterr().out
-    for said in ("train-0001", "test-0000", "synthetic-0001", "caffenet", "fff_npy", "linf 10"):
-        assert said in shown
-    call("export", bank, tmp_path / "arrays")
-    np.testing.assert_array_equal(np.load(tmp_path / "arrays" / "train-0001.npy"), truth(16, 1))
-
-
-def test_a_bank_of_imports_takes_only_what_fits(tmp_path):
-    np.save(tmp_path / "a.npy", truth(8, 0))
-    np.save(tmp_path / "b.npy", truth(8, 1))
-    np.save(tmp_path / "c.npy", truth(10, 2))
-    bank = tmp_path / "bank"
-    own = ("--orientation", "chw", "--order", "rgb", "--part", "test")
-    call("import", bank, tmp_path / "a.npy", *own, *STATED)
-    with pytest.raises(UapError, match=r"a\.npy has a cosine of 1\.000 to another"):
-        call("import", bank, tmp_path / "b.npy", tmp_path / "a.npy", *own, *STATED)
-    assert list(perturbations_of(bank)) == ["test-0000"]
-    with pytest.raises(UapError, match="sides of 8, 10 pixels"):
-        call("import", bank, tmp_path / "c.npy", *own, *STATED)
-    with pytest.raises(UapError, match="is a bank with network caffenet: expected vgg_f"):
-        call("import", bank, tmp_path / "b.npy", *own, *STATED, "--network", "vgg_f")
-    with pytest.raises(UapError, match="the layout of the files is not stated"):
-        call("import", bank, tmp_path / "b.npy", "--part", "test", *STATED)
-    call("import", bank, tmp_path / "a.npy", *own, *STATED, "--max-cosine", 1.01)
-    assert len(perturbations_of(bank)) == 2
-    with pytest.raises(UapError, match="no perturbations for training"):
-        extend(open_bank(bank, CAFFENET, LINF, 8).train, LINF, 4, 0)
-
-
-def test_a_number_that_was_removed_is_not_given_twice(tmp_path):
-    own = ("--orientation", "chw", "--order", "rgb", "--part", "test")
-    files = [tmp_path / f"{seed}.npy" for seed in range(4)]
-    for seed, file in enumerate(files):
-        np.save(file, truth(8, seed))
-    bank = tmp_path / "bank"
-    call("import", bank, *files[:3], *own, *STATED)
-    kept = (bank / "test-0002.safetensors").read_bytes()
-    (bank / "test-0001.safetensors").unlink()
-    call("import", bank, files[3], *own, *STATED)
-    assert (bank / "test-0002.safetensors").read_bytes() == kept
-    assert list(perturbations_of(bank)) == ["test-0000", "test-0002", "test-0003"]
-    assert set(read_json(bank / "bank.json", "a bank")["files"]) == set(perturbations_of(bank))
-    with pytest.raises(UapError, match="--max-cosine is nan"):
-        call("import", bank, files[1], *own, *STATED, "--max-cosine", "nan")
-    with pytest.raises(UapError, match="holds 0 training perturbations"):
-        call("list", bank, "--extended", 4)
-
-
-def test_what_cannot_be_done_ends_in_one_sentence(tmp_path, monkeypatch, capsys):
-    for verb in (["list"], ["export", "arrays"]):
-        arguments = [verb[0], str(tmp_path / "none"), *verb[1:]]
-        monkeypatch.setattr("sys.argv", ["perturbations", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        assert ended.value.code == 1
-        assert "none holds no perturbations" in capsys.readouterr().err
-
-
-def test_three_lines_add_one_perturbation_to_one_image(tmp_path, monkeypatch):
-    np.save(tmp_path / "v.npy", truth(8))
-    call(
-        *("import", tmp_path / "banks" / "BANK", tmp_path / "v.npy", "--part", "test"),
-        *("--orientation", "chw", "--order", "rgb", *STATED),
-    )
-    monkeypatch.chdir(tmp_path)
-    from uap_lightning import perturbations
-
-    lines = [line for line in perturbations.__doc__.splitlines() if line.startswith("    ")]
-    assert len(lines) == 3
-    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
-    names = {"image": image}
-    exec("\n".join(line.strip() for line in lines), names)
-    expected = np.clip(image.numpy().astype(np.float32) + truth(8), 0, 255)
-    np.testing.assert_allclose(names["perturbed"].numpy(), expected)
-    assert names["record"].network == "caffenet"
-
-
-def test_the_nearest_is_the_one_of_largest_absolute_cosine():
-    made, crafted = torch.tensor(truth(5, 1))[None], torch.randn(4, 3, 5, 5)
-    crafted[2] = -3 * made[0] + 0.1 * crafted[2]
-    number, cosine = nearest(made, crafted)
-    one, other = made.flatten().double(), crafted[2].flatten().double()
-    assert int(number) == 2
-    assert float(cosine) == pytest.approx(
-        float(-(one @ other) / one.norm() / other.norm()), abs=1e-5
-    )
-
-
 def published():
     sources = {".mat": "lts4_mat", ".h5": "sfr_uap_h5", ".npy": "fff_npy"}
     return [(path, sources[path.suffix]) for path in sorted(PUBLISHED.rglob("*.*"))]
@@ -323,14 +204,166 @@ def test_the_published_files_are_read_and_are_different():
         assert 0.04 < float(one @ two / one.norm() / two.norm()) < 0.16
 
 
-def test_the_table_has_a_row_for_each(tmp_path):
-    np.save(tmp_path / "v.npy", truth(8))
-    call(
-        *("import", tmp_path / "bank", tmp_path / "v.npy", "--part", "test"),
-        *("--orientation", "chw", "--order", "rgb", *STATED),
+def planes(r, g, b):
+    return np.stack([r, g, b])
+
+
+def pixels(r, g, b):
+    return np.stack([r, g, b], axis=-1)
+
+
+def framed(array, before, after):
+    """Channels first, with a border that is not used."""
+    return np.pad(array, [(0, 0), (before, after), (before, after)], constant_values=3.0)
+
+
+# How each source's own program writes the planes of a perturbation, in its own units.
+WRITTEN = {
+    "lts4_mat": pixels,
+    "lts4_npy": pixels,
+    "sfr_uap_h5": lambda r, g, b: planes(b.T, g.T, r.T),
+    "sfr_sfool_h5": lambda r, g, b: framed(planes(b, g, r), 1, 2),
+    "sfr_spgd_h5": lambda r, g, b: planes(b, g, r),
+    "sfr_gap_h5": lambda r, g, b: framed(planes(r, g, b) / 16, 30, 45),
+    "fff_npy": lambda r, g, b: pixels(b, g, r),
+    "fff_227_npy": lambda r, g, b: framed(planes(b, g, r), 1, 2).transpose(1, 2, 0),
+    "gd_uap_npy": lambda r, g, b: pixels(b, g, r),
+    "gd_uap_torch_npy": lambda r, g, b: planes(r, g, b) / 255,
+    "nag_npy": pixels,
+    "sgd_uap_pth": lambda r, g, b: planes(r, g, b) / 255,
+    "uap_virtual_data_pth": lambda r, g, b: planes(r, g, b) / 255,
+    "prn_npy": pixels,
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_is_read_as_it_is_written(tmp_path, source):
+    rho, layout = truth(224).astype(np.float64), SOURCES[source]
+    array = WRITTEN[source](*rho)
+    if source.endswith("mat"):
+        scipy.io.savemat(tmp_path / "v.mat", {"r": array})
+    elif source.endswith("h5"):
+        with h5py.File(tmp_path / "v.h5", "w") as file:
+            file["v"] = array
+    elif source.endswith("pth"):
+        uap = torch.tensor(array)
+        torch.save({"state_dict": {"uap": uap}} if layout.key else uap, tmp_path / "v.pth")
+    else:
+        np.save(tmp_path / "v.npy", array[None])
+    (path,) = tmp_path.iterdir()
+    np.testing.assert_allclose(read(path, layout, LINF).numpy(), rho, atol=1e-5)
+
+
+def claiming(path, shape):
+    """A .npy file whose header claims a shape that its bytes do not fill."""
+    with path.open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(64))
+
+
+def bomb(path):
+    """A compressed archive of zeros under the name of an array."""
+    content = io.BytesIO()
+    np.savez_compressed(content, v=np.zeros(10**6))
+    path.write_bytes(content.getvalue())
+
+
+def unfilled(path):
+    """An HDF5 array of petabytes that takes no room in the file."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("v", (10**7, 10**7, 3), chunks=(1000, 1000, 3), dtype="f8")
+
+
+def of_itself(path):
+    """An HDF5 group that holds itself."""
+    with h5py.File(path, "w") as file:
+        file["v"] = np.ones(3)
+        file["more"] = file["/"]
+
+
+def stretched(path):
+    """A tensor of petabytes that repeats a single number."""
+    torch.save(torch.ones(1).expand(3, 10**7, 10**7).detach(), path)
+
+
+HOSTILE = {
+    "objects.npy": lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True),
+    "claims.npy": lambda path: claiming(path, (10**6, 10**6, 3)),
+    "negative.npy": lambda path: claiming(path, (-1, 6, 3)),
+    "bomb.npy": bomb,
+    "zero.npy": lambda path: np.save(path, np.array(3.0)),
+    "complex.npy": lambda path: np.save(path, np.ones((6, 6, 3)) * 1j),
+    "nan.npy": lambda path: np.save(path, np.full((6, 6, 3), np.nan)),
+    "inf.npy": lambda path: np.save(path, np.full((6, 6, 3), np.inf)),
+    "text.npy": lambda path: np.save(path, np.array(["a"])),
+    "directory.npy": lambda path: path.mkdir(),
+    "pipe.npy": lambda path: os.mkfifo(path),
+    "cells.mat": lambda path: scipy.io.savemat(path, {"r": np.array([[{}], [3]], dtype=object)}),
+    "large.mat": lambda path: scipy.io.savemat(
+        path, {"r": np.zeros((7000, 7200), np.uint8)}, do_compression=True
+    ),
+    "short.mat": lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200)),
+    "unfilled.h5": unfilled,
+    "of_itself.h5": of_itself,
+    "text.h5": lambda path: h5py.File(path, "w").create_dataset("v", data="text"),
+    "stretched.pth": stretched,
+    "sparse.pth": lambda path: torch.save(torch.ones(3, 6, 6).to_sparse(), path),
+    "meta.pth": lambda path: torch.save(torch.ones(3, 6, 6, device="meta"), path),
+    "code.pth": lambda path: path.write_bytes(pickle.dumps(os.system)),
+    "complex.pth": lambda path: torch.save(torch.ones(3, 6, 6) * 1j, path),
+    "short.safetensors": lambda path: path.write_bytes(b"\xff" * 40),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_ends_in_one_sentence(tmp_path, name):
+    HOSTILE[name](tmp_path / name)
+    with pytest.raises(UapError, match=re.escape(name)) as told:
+        read(tmp_path / name, HWC, LINF)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 600
+
+
+@pytest.fixture(scope="module")
+def squeezenet():
+    """SqueezeNet of Caffe, and photographs with the classes that it gives them."""
+    weights = PUBLISHED.parent / "weights" / "squeezenet1_1.safetensors"
+    network = torchvision_classifier(
+        *("squeezenet1_1", str(weights)), mean=[104.0, 117.0, 123.0], std=[1.0] * 3, bgr=True
     )
-    (row,) = table_of(tmp_path / "bank")
-    rho, _ = load_perturbation(str(tmp_path / "bank" / "test-0000.safetensors"))
-    assert row["l2"] == f"{np.linalg.norm(truth(8)):.0f}"
-    assert row["linf"] == f"{float(rho.abs().max()):.1f}"
-    assert (row["nearest"], row["cosine"], row["seen"]) == ("", "", "unknown")
+    shown = transforms.Compose(
+        [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
+    )
+    files = sorted((PUBLISHED.parent / "imagenet-sample").glob("*.JPEG"))[::14]
+    images = torch.stack([shown(Image.open(file).convert("RGB")) for file in files]).float()
+    return network, images, network.predict(images)
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published files are not here")
+@pytest.mark.parametrize(
+    ("path", "source", "turns"),
+    [
+        ("lts4/GoogLeNet.mat", "lts4_mat", ("bgr", "transposed", "flipped")),
+        ("sfr/CaffeNet/caffenet_adv_iter_1.h5", "sfr_uap_h5", ("bgr", "transposed", "flipped")),
+        ("fff/perturbation_googlenet_mean.npy", "fff_npy", ("bgr",)),
+    ],
+)
+def test_a_published_perturbation_fools_most_as_it_is_read(squeezenet, path, source, turns):
+    network, images, said = squeezenet
+    rho = read(PUBLISHED / path, SOURCES[source], LINF)
+    turned = {
+        "bgr": rho.flip(0),
+        "transposed": rho.transpose(1, 2),
+        "flipped": rho.flip(1),
+    }
+
+    def harm(perturbation):
+        """Mean cross-entropy to the clean classes: finer than how many are fooled."""
+        with torch.no_grad():
+            logits = network((images + perturbation).clamp(0, 255))
+        return float(torch.nn.functional.cross_entropy(logits, said))
+
+    reached = harm(rho)
+    for turn in turns:
+        assert harm(turned[turn]) < reached, turn

@@ -8,7 +8,7 @@ import torch
 from tests.tiny import QUICK_TRAIN, composed
 from uap_lightning.jobs import train as train_entry
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_the_python_example_runs():
@@ -27,3 +27,12 @@ def test_the_readme_is_short_and_its_files_exist():
     assert text.count("\n") < 250
     for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
         assert (ROOT / link).is_file(), link
+
+
+def test_the_table_of_options_names_every_option():
+    text = (ROOT / "README.md").read_text()
+    for group in ("network", "norm", "data", "attack", "rectifier", "detector"):
+        line = re.search(rf"^\| `{group}` \| (.*) \|$", text, re.MULTILINE)[1]
+        named = {word.split()[0] for word in re.findall(r"`([^`]+)`", line)}
+        there = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        assert there <= named, there - named

@@ -83,3 +83,23 @@ def test_an_l2_radius_scales_with_the_side_and_an_linf_radius_does_not():
 def test_a_radius_that_takes_in_every_image_is_refused(p, eps):
     with pytest.raises(UapError, match="the distance from black to white"):
         scaled_ball(p, eps * 1.001, 224 if p == 2 else None, 32)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    p=st.sampled_from([2.0, math.inf]),
+    eps=st.floats(1e-3, 300.0),
+    size=st.integers(1, 12),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 1000),
+)
+def test_the_projection_is_that_of_double_precision(p, eps, size, scale, seed):
+    vector = torch.randn(3, size, size, generator=torch.Generator().manual_seed(seed)) * scale
+    exact = vector.double()
+    if p == 2:
+        length = float(exact.square().sum().sqrt())
+        exact = exact * min(1.0, eps / length) if length else exact
+    else:
+        exact = torch.minimum(torch.maximum(exact, torch.tensor(-eps)), torch.tensor(eps))
+    projected = Ball(p, eps).project(vector)
+    torch.testing.assert_close(projected.double(), exact, rtol=1e-5, atol=1e-7)

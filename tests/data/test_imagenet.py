@@ -1,5 +1,7 @@
 """ImageNet's validation set in each of its forms, and the flat sample."""
 
+import io
+import os
 import shutil
 import tarfile
 
@@ -16,6 +18,8 @@ from uap_lightning.data.cache import decode_once
 from uap_lightning.data.imagenet import imagenet_sample, imagenet_validation, list_validation
 from uap_lightning.data.imagenet_classes import imagenet_wnids
 from uap_lightning.jobs.config import build
+from uap_lightning.jobs.stages import check_labels
+from uap_lightning.networks.tiny import tiny
 
 COUNT = 12
 # The devkit's order of classes is not the sorted one: here class 7 i + 3 comes i-th.
@@ -191,3 +195,67 @@ def test_a_folder_beside_class_folders_and_an_absent_tar_are_told(tmp_path):
         list_validation(str(tmp_path / "val.tar"), None)
     with pytest.raises(UapError, match="holds neither class folders"):
         list_validation(str(tmp_path / "val" / "other"), None)
+
+
+def test_without_data_the_validation_set_and_where_it_is_had_are_named():
+    with pytest.raises(UapError) as caught:
+        imagenet_validation(None, None, 50_000, 0.2, 0)
+    for word in (
+        "data.root",
+        "validation set",
+        "IMAGENET_DIR",
+        "ILSVRC2012_img_val.tar",
+        "image-net.org",
+        "experiment=quickstart",
+    ):
+        assert word in str(caught.value)
+
+
+def test_members_of_a_tar_file_are_bounded(tmp_path, devkit):
+    """A header that claims 2^60 bytes, and one whose size leads back: neither is followed."""
+    archive = tmp_path / "val.tar"
+    for size in (2**60, -1024):
+        member = tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG")
+        member.size = size
+        archive.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+        with pytest.raises(UapError, match=r"val\.tar"):
+            decode_once(list_validation(str(archive), None), 32, 32, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("where", ["before", "itself"])
+def test_a_devkit_that_unpacks_to_anything_is_refused(tmp_path, flat, where, monkeypatch):
+    monkeypatch.setattr(imagenet, "_DEVKIT_BYTES", 10**6)
+    packed = tmp_path / "devkit.tar.gz"
+    with tarfile.open(packed, "w:gz") as file:
+        member = tarfile.TarInfo("zeros" if where == "before" else imagenet.GROUND_TRUTH)
+        member.size = 2 * 10**6
+        file.addfile(member, io.BytesIO(bytes(member.size)))
+    imagenet.ground_truth.cache_clear()
+    with pytest.raises(UapError, match="it unpacks to more than 1,000,000 bytes"):
+        list_validation(str(flat), str(packed))
+
+
+def test_a_devkit_of_no_files_is_told(tmp_path, flat, devkit):
+    lines = devkit / "data" / "ILSVRC2012_validation_ground_truth.txt"
+    lines.unlink()
+    os.mkfifo(lines)
+    imagenet.ground_truth.cache_clear()
+    with pytest.raises(UapError, match="has no readable data/ILSVRC2012_validation_ground"):
+        list_validation(str(flat), None)
+
+
+@pytest.mark.parametrize("source", ["imagenet_sample", "folder"])
+def test_labels_of_imagenet_belong_to_networks_of_1000_classes(tmp_path, source):
+    """Of the first eight classes, whose numbers a network of eight has too."""
+    for name in imagenet_wnids()[:8]:
+        place = tmp_path / (f"{name}/x.JPEG" if source == "folder" else f"{name}_x.JPEG")
+        place.parent.mkdir(exist_ok=True)
+        rng = np.random.default_rng(len(name) + int(name[1:]))
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(place)
+    shape = [f"data.root={tmp_path}", "data.resize=32", "data.crop=32", "network=tiny"]
+    data = build(typed_config("train", f"data={source}", *shape).data)
+    network = tiny()
+    with pytest.raises(UapError, match="labelled with 1000 classes and the network tiny has 8"):
+        check_labels(data, network)
+    network.classes = lambda size: 1000
+    check_labels(data, network)

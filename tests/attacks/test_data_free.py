@@ -1,0 +1,72 @@
+"""Data-free perturbations."""
+
+import math
+
+import pytest
+import torch
+
+from tests.tiny import convolutional, photographs
+from uap_lightning.attacks.data_free import data_free, received_activations
+from uap_lightning.attacks.random_signs import random_signs
+from uap_lightning.core.errors import UapError
+from uap_lightning.perturbations.ball import Ball
+
+
+def test_received_activations_are_what_the_layers_are_given():
+    network, images = convolutional(), photographs(12).images.float()
+    with received_activations(network) as activations:
+        network(images)
+    by_hand = network.model[:3]((images - 127.5) / 127.5)
+    torch.testing.assert_close(activations[0], by_hand)
+    torch.testing.assert_close(activations[1], network.model[3:8](by_hand))
+    assert len(activations) == 2
+    network(images)
+    assert len(activations) == 2  # the hooks are gone
+
+
+@pytest.mark.parametrize("prior", ["none", "range"])
+def test_a_data_free_perturbation_excites_the_layers(prior):
+    network, images = convolutional(), photographs(12)
+    norm = Ball(math.inf, 10.0)
+    unused = torch.zeros(8)
+    crafted = data_free(network, images, unused, norm, 0, steps=30, batch_size=2, prior=prior)
+    noise = random_signs(network, images, unused, norm, 0).rho
+
+    def excitement(rho):
+        with received_activations(network) as activations:
+            network(torch.full((1, 3, 12, 12), 115.0) + rho)
+        return sum(float(a.norm().log()) for a in activations)
+
+    assert excitement(crafted.rho) > excitement(noise)
+    other = data_free(
+        network, photographs(12, seed=9), unused, norm, 0, steps=30, batch_size=2, prior=prior
+    )
+    assert torch.equal(crafted.rho, other.rho)  # no photograph was looked at
+
+
+def test_data_free_says_what_it_cannot_use(network, images, labels, linf):
+    with pytest.raises(UapError, match="the network tiny has 0"):
+        data_free(network, images, labels, linf, 0)
+    with pytest.raises(UapError, match="attack has prior photos"):
+        data_free(network, images, labels, linf, 0, prior="photos")
+
+
+@pytest.mark.parametrize("ball", [(math.inf, 8.0), (2.0, 60.0)])
+def test_the_first_step_raises_the_logarithms_of_the_layers_lengths(ball):
+    network, norm = convolutional(), Ball(*ball)
+    crafted = data_free(network, photographs(12), torch.zeros(8), norm, 4, steps=1, step_size=0.5)
+    drawn = torch.rand((3, 12, 12), generator=torch.Generator().manual_seed(4)) * 2 - 1
+    length = float(drawn.abs().max() if norm.p == math.inf else drawn.square().sum().sqrt())
+    start = (0.5 * norm.eps / length * drawn).requires_grad_()
+    colour = torch.tensor([123.7, 116.8, 103.9])[:, None, None]
+    image = ((colour + start).clamp(0, 255)[None] - 127.5) / 127.5
+    hidden = network.model[:3](image)
+    last = network.model[3:8](hidden)
+    product = hidden.square().sum().sqrt() * last.square().sum().sqrt()
+    (up,) = torch.autograd.grad(product.log(), start)
+    step = up.sign() if norm.p == math.inf else up / up.square().sum().sqrt()
+    rho = start.detach() + 0.5 * norm.eps * step
+    if norm.p == 2:
+        rho = rho * min(1.0, norm.eps / float(rho.norm()))
+    rho = rho.clamp(-norm.eps, norm.eps)
+    torch.testing.assert_close(crafted.rho, rho, rtol=1e-3, atol=1e-3)
