@@ -19,6 +19,7 @@ from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.rectifiers import DCTCompression
+from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.rows import norm_label
 
 RATES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
@@ -83,7 +84,7 @@ def markdown(points: Sequence[Point]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {p.network} | {norm_label(p.norm)} | {100 * p.compression:g} % | "
+        f"| {for_markdown(p.network)} | {norm_label(p.norm)} | {100 * p.compression:g} % | "
         f"{p.fooling_ratio:.1f} % | {p.acc_clean:.1f} % | {p.acc_perturbed:.1f} % | {p.n_images} |"
         for p in points
     ]

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 
 from experiments.runs import Job, require_results
 from uap_lightning.core.storage import write_atomically
+from uap_lightning.results.escape import for_csv
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.paper import read_paper
-from uap_lightning.results.rows import Result, Row, gather_rows, norm_label
+from uap_lightning.results.rows import ReportRow, Result, gather_rows, norm_label
 from uap_lightning.results.tables import Table
 from uap_lightning.results.text import as_csv, markdown
 
-Tables = Callable[[Iterable[Row]], list[Table]]
+Tables = Callable[[Iterable[ReportRow]], list[Table]]
 
 
 def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -> None:
@@ -35,31 +36,35 @@ def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -
     write_figure(defense_rates(rows), path.with_suffix(".png"))
 
 
-def defense_rates(rows: Sequence[Row]) -> Figure:
+def defense_rates(rows: Sequence[ReportRow]) -> Figure:
     """Defense rates of protocol A with their intervals, floors and the paper's numbers."""
-    shown = [row for row in rows if row["protocol"] == "a" and row["defense_rate"] is not None]
+    shown = [
+        (row, row.defense_rate, row.undefended_rate or 0.0)
+        for row in reversed(rows)
+        if row.protocol == "a" and row.defense_rate is not None
+    ]
     figure = Figure(figsize=(8, 1.6 + 0.4 * len(shown)), layout="constrained")
     axes = figure.subplots()
     marks: list[Any] = []
-    for place, row in enumerate(reversed(shown)):
-        low, high = row["ci95"]["defense_rate"] or (row["defense_rate"],) * 2
-        bar = axes.barh(place, row["defense_rate"], height=0.6, color="#4878a8", label="defended")
+    for place, (row, rate, undefended) in enumerate(shown):
+        low, high = row.ci95.get("defense_rate") or (rate, rate)
+        bar = axes.barh(place, rate, height=0.6, color="#4878a8", label="defended")
         (interval,) = axes.plot([low, high], [place] * 2, "k-", linewidth=1, label="95 % interval")
         (floor,) = axes.plot(
-            [row["undefended_rate"]] * 2,
+            [undefended] * 2,
             [place - 0.3, place + 0.3],
             color="#d0502a",
             linewidth=2,
             label="no defence",
         )
-        published = (row["paper"] or {}).get("defense_rate")
+        published = row.paper and row.paper.defense_rate
         paper = axes.plot(published or [], [place] if published else [], "kD", label="the paper")
         if place == 0:
             marks = [bar, interval, floor, *paper]
     labels = [
-        f"{row['train_network']} {norm_label(row['train_norm'])} → "
-        f"{row['test_network']} {norm_label(row['test_norm'])}"
-        for row in reversed(shown)
+        f"{row.train_network} {norm_label(row.train_norm)} → "
+        f"{row.test_network} {norm_label(row.test_norm)}"
+        for row, _, _ in shown
     ]
     axes.set_yticks(range(len(shown)), labels)
     axes.set_xlim(0, 105)
@@ -73,7 +78,8 @@ def write_records(records: Sequence[Any], path: Path) -> None:
     file = StringIO()
     writer = csv.DictWriter(file, [field.name for field in fields(records[0])])
     writer.writeheader()
-    writer.writerows(asdict(record) for record in records)
+    for record in records:
+        writer.writerow({key: for_csv(value) for key, value in asdict(record).items()})
     write_atomically(path, file.getvalue().encode())
 
 

@@ -175,7 +175,7 @@ def require_results(jobs: Iterable[Job]) -> None:
     for job in jobs:
         path = job.folder / FILE
         try:
-            status = read_results(path)["status"] if path.is_file() else "missing"
+            status = read_results(path).status if path.is_file() else "missing"
         except UapError as error:
             raise SystemExit(f"error: {error}") from error
         if status != "ok":
@@ -186,5 +186,5 @@ def require_results(jobs: Iterable[Job]) -> None:
 
 def settings_of(job: Job, kind: type[T]) -> T:
     """The config of a finished job, as the dataclass of its command."""
-    config = cast(dict[str, object], read_results(job.folder / FILE)["config"])
+    config = read_results(job.folder / FILE).config
     return typed(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(kind), config)), kind)

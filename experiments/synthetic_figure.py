@@ -17,6 +17,7 @@ from uap_lightning.core.storage import write_atomically
 from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.jobs.stages import find_bank, load_data_and_network, predicted
 from uap_lightning.perturbations.synthetic import synthesise
+from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.rows import norm_label
 
 PUBLISHED = {"l2": 0.71, "linf": 0.83}
@@ -99,8 +100,8 @@ def markdown(matches: Sequence[Match]) -> str:
         )
         paper = f"{PUBLISHED[norm]:.2f} (CaffeNet)"
         lines.append(
-            f"| {network} | {norm_label(norm)} | {dots:.2f} | {paper} | {100 * ratios:.1f} % | "
-            f"{100 * own:.1f} % | {len(chosen)} |"
+            f"| {for_markdown(network)} | {norm_label(norm)} | {dots:.2f} | {paper} | "
+            f"{100 * ratios:.1f} % | {100 * own:.1f} % | {len(chosen)} |"
         )
     return "\n".join(lines) + "\n"
 

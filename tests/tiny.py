@@ -51,7 +51,7 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
     register_schemas()
     with initialize_config_dir(find_conf(), version_base="1.3"):
         folder = output if output is not None else Path("outputs") / "run"
-        made = [] if job in ("export", "predict") else [f"paths.output_dir={folder}"]
+        made = [] if job in ("export", "predict", "report") else [f"paths.output_dir={folder}"]
         return compose(job, [*overrides, *made])
 
 

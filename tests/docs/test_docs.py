@@ -88,7 +88,7 @@ def test_the_worked_examples_run_and_their_defence_loads_where_it_is_trusted(tmp
     overrides = (*QUICK_TRAIN, *MINE, "bank.min_fooling_ratio=0", "attack.tries=4")
     done = run("train", "--config-dir", "conf", *overrides, cwd=mine)
     assert done.returncode == 0, done.stdout + done.stderr
-    config = read_results(mine / "outputs" / "run" / "results.json")["config"]
+    config = read_results(mine / "outputs" / "run" / "results.json").config
     assert config["attack"]["name"] == "best_stripes"
     assert config["rectifier"]["model"]["_target_"] == "learned_blur.LearnedBlur"
 

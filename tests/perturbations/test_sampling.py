@@ -1,6 +1,8 @@
 """How images are perturbed."""
 
 import math
+from collections import Counter
+from itertools import permutations, product
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.sampling import PerturbationSampler, _moved, varied
+from uap_lightning.perturbations.sampling import PerturbationSampler, _moved, draw_pairs, varied
 
 
 def test_the_sampler_adds_members_of_the_set_to_a_share_of_the_images():
@@ -76,3 +78,123 @@ def test_the_sampler_mixes_members_of_the_set():
     pairs = (perturbed - middle).abs()[places == 2].flatten(1).topk(2, dim=1).values
     unlike = (pairs[:, 0] > 1.9) & (pairs[:, 1] < 0.2)
     assert 0.3 < float(unlike.float().mean()) < 0.7
+
+
+def test_the_draw_depends_on_the_seed_only():
+    rho = torch.randn(3, 3, 4, 4)
+    first, again, other = (draw_pairs(rho, 500, seed) for seed in (0, 0, 1))
+    assert torch.equal(first.coin, again.coin)
+    assert torch.equal(first.perturbation, again.perturbation)
+    assert not torch.equal(first.coin, other.coin)
+    assert not torch.equal(first.perturbation, other.perturbation)
+    assert first.perturbations is rho
+    assert len(first.perturbation) == len(first.coin) == 500
+    assert set(first.perturbation.tolist()) == {0, 1, 2}
+    assert 0.4 < float((first.coin < 0.5).float().mean()) < 0.6
+
+
+def test_every_refusal_says_what_is_expected():
+    for share in (0.0, -0.5, 1.001):
+        with pytest.raises(UapError) as error:
+            PerturbationSampler(torch.zeros(1, 3, 8, 8), share, False, Ball(math.inf, 10.0), 1)
+        assert str(error.value) == (
+            f"perturbed_share is {share}: expected a probability above 0 and at most 1, such as "
+            "the paper's 0.5."
+        )
+
+
+def test_all_are_perturbed_at_a_share_of_one_and_within_the_range_of_pixels():
+    sampler = PerturbationSampler(torch.full((1, 3, 8, 8), -9.0), 1.0, False, Ball(2.0, 1e3), 3)
+    perturbed, coin = sampler(torch.full((30, 3, 8, 8), 4.0), 0)
+    assert coin.all()
+    assert (perturbed == 0).all()
+    bright, _ = PerturbationSampler(torch.full((1, 3, 8, 8), 9.0), 1.0, False, Ball(2.0, 1e3), 3)(
+        torch.full((30, 3, 8, 8), 253.5), 0
+    )
+    assert (bright == 255).all()
+
+
+@pytest.mark.parametrize("vary", [False, True])
+def test_processes_that_share_a_batch_see_what_one_process_sees(vary):
+    rho = torch.randn(4, 3, 8, 8)
+    sampler = PerturbationSampler(rho, 0.5, vary, Ball(math.inf, 10.0), 2)
+    images = torch.full((24, 3, 8, 8), 100.0)
+    whole, coins = sampler(images, 7)
+    for first in (0, 1):
+        places = list(range(first, 24, 2))
+        part, coin = sampler(images[places], 7, places, 24)
+        assert torch.equal(part, whole[places])
+        assert torch.equal(coin, coins[places])
+
+
+def test_steps_and_seeds_do_not_repeat_each_other():
+    rho = torch.randn(4, 3, 8, 8)
+    images = torch.full((64, 3, 8, 8), 100.0)
+    coins = [
+        tuple(PerturbationSampler(rho, 0.5, False, Ball(2.0, 10.0), seed)(images, step)[1].tolist())
+        for seed in range(4)
+        for step in range(20)
+    ]
+    assert len(set(coins)) == 80
+
+
+def relatives_of(rho, other, count):
+    generator = torch.Generator().manual_seed(0)
+    return [varied(rho, other, generator) for _ in range(count)]
+
+
+def test_every_treatment_happens_as_often_as_said():
+    """Each relative is looked up among all treatments of a perturbation, by brute force."""
+    rho = torch.arange(1.0, 28.0).view(3, 3, 3)
+    counts = Counter()
+    moved = [_moved(rho, torch.Generator().manual_seed(seed)) for seed in range(600)]
+    table = {}
+    for order in permutations(range(3)):
+        for down, right, up, mirror, turned in product(range(3), range(3), *[(False, True)] * 3):
+            x = rho[list(order)]
+            x = torch.stack([torch.stack([c.roll(right, 0) for c in m]) for m in x])
+            x = torch.stack([m[[(r - down) % 3 for r in range(3)]] for m in x])
+            x = x[:, [2, 1, 0]] if up else x
+            x = x[:, :, [2, 1, 0]] if mirror else x
+            x = torch.stack([m.T for m in x]) if turned else x
+            table[tuple(x.flatten().tolist())] = (order, down, right, up, mirror, turned)
+    for x in moved:
+        sign = 1 if float(x.sum()) > 0 else -1
+        found = table[tuple((sign * x).flatten().tolist())]
+        counts["negated"] += sign < 0
+        counts["order kept"] += found[0] == (0, 1, 2)
+        counts.update([("order", found[0]), ("down", found[1]), ("right", found[2])])
+        for name, happened in zip(("up", "mirror", "turned"), found[3:], strict=True):
+            counts[name] += happened
+    assert 250 < counts["negated"] < 350
+    for name in ("up", "mirror", "turned"):
+        assert 100 < counts[name] < 500, name
+    # one in four is permuted, and one permutation of six is none
+    assert abs(counts["order kept"] - 600 * (0.75 + 0.25 / 6)) < 4 * 10
+    for place in range(3):
+        assert abs(counts["down", place] - 200) < 4 * 12
+        assert abs(counts["right", place] - 200) < 4 * 12
+
+
+def test_a_relative_is_mixed_or_weakened_at_times():
+    """Values tell: of rho alone 10, of the other 1; weakened to half at least."""
+    count = 1200
+    values = [
+        float(relative.abs().flatten()[0])
+        for relative in relatives_of(torch.full((3, 2, 2), 10.0), torch.full((3, 2, 2), 0.0), count)
+    ]
+    alone = sum(value == 10 for value in values)
+    # neither mixed (0.3) nor weakened (0.3)
+    assert abs(alone / count - 0.49) < 4 * 0.0145
+    assert min(values) >= 0.4 * 0.5 * 10
+    assert min(values) < 2.6
+    mixed = [
+        float(r.abs().flatten()[0])
+        for r in relatives_of(torch.full((3, 2, 2), 0.0), torch.full((3, 2, 2), 10.0), count)
+    ]
+    assert abs(sum(value > 0 for value in mixed) / count - 0.3) < 4 * 0.0133
+    whole = [value for value in mixed if value > 0]
+    assert 9.5 < max(whole) <= 10
+    assert 2 <= min(whole) < 2.8
+    halves = [v for v in values if 5 <= v < 10]
+    assert halves

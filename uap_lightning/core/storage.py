@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -102,7 +103,8 @@ def read_json(path: Path, expected: str) -> dict[str, object]:
         with _opened(path, expected) as file:
             content = json.loads(file.read(), object_pairs_hook=_once)
         # What Python's parser takes beyond the standard: NaN, 1e999, half of a surrogate pair.
-        json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+        _check_finite(content, "")
+        json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise UapError(f"{path} is not valid JSON ({error}): expected {expected}.") from error
     if not isinstance(content, dict):
@@ -116,6 +118,17 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!a} comes twice")
     return content
+
+
+def _check_finite(content: object, place: str) -> None:
+    if isinstance(content, float) and not math.isfinite(content):
+        raise ValueError(f"{place[1:]} is {content}")
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_finite(value, f"{place}.{key}")
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            _check_finite(value, f"{place}.{number}")
 
 
 def read_as(path: Path, kind: type[T], expected: str) -> T:

@@ -55,9 +55,9 @@ def evaluate(composed: DictConfig) -> float | None:
         else:
             check_same(run, Path(cfg.defense))
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
-    show([run.content])
-    rows = run.content["rows"]
-    return rows[0]["defense_rate"] if rows else None
+    show([run.result])
+    rows = run.result.rows
+    return rows[0].defense_rate if rows else None
 
 
 def perturbation_network(cfg: EvaluateConfig, network: TargetNetwork) -> TargetNetwork:

@@ -7,6 +7,7 @@ and a table of the result's rows, which its workspace shows as one table for a s
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from uap_lightning.jobs.launch import SWEEP
 from uap_lightning.jobs.run import Run
 from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.perturbations.bank import Bank
+from uap_lightning.results.row import Row
 
 LONGEST = 128  # characters that W&B takes as the name of an artifact
 
@@ -75,11 +77,12 @@ def log_bank(loggers: Sequence[Logger], bank: Bank) -> None:
     _log_artifact(loggers, bank.folder.name, "bank", files)
 
 
-def log_rows(loggers: Sequence[Logger], rows: Sequence[dict[str, Any]]) -> None:
+def log_rows(loggers: Sequence[Logger], rows: Sequence[Row]) -> None:
     """Log the result's rows as a W&B table; it shows those of a sweep's runs as one."""
-    columns = [key for key in rows[0] if key != "ci95"]
+    columns = [field.name for field in fields(Row) if field.name != "ci95"]
     for logger in _wandb(loggers):
-        logger.log_table("test/rows", columns, [[row[key] for key in columns] for row in rows])
+        data = [[getattr(row, key) for key in columns] for row in rows]
+        logger.log_table("test/rows", columns, data)
 
 
 def log_defense(loggers: Sequence[Logger], name: str, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``.
 
-Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.decoding.to_rgb`), its short side is
-resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
+Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.decoding.to_rgb`), its short side
+is resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
 CSV or JSON Lines file, in the order of the folder; a file that is no image has a row that says why.
 Interrupted or killed, the same command goes on from the rows in ``OUTPUT.part``.
 """

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.text import Text
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
+from uap_lightning.core.terminal import plain
 from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.schema import ReportConfig
 from uap_lightning.results.page import render
@@ -16,8 +18,6 @@ from uap_lightning.results.screen import show
 from uap_lightning.results.tables import cross_tables, norm_tables
 from uap_lightning.results.text import as_csv, latex, markdown
 
-TITLE = "Defence against universal adversarial perturbations"
-ACROSS = 4  # columns of numbers that a terminal has room for
 SUFFIXES = (".html", ".md", ".csv", ".tex")
 
 
@@ -37,7 +37,7 @@ def report(composed: DictConfig) -> None:
     published = read_paper(cfg.paper)
     results = find_results(Path(cfg.results))
     rows = gather_rows(results, published)
-    failed = [result for result in results if result.content["status"] != "ok"]
+    failed = [result for result in results if result.content.status != "ok"]
     show([result.content for result in results])
     tables = [*norm_tables(rows), *cross_tables(rows)]
     for suffix in [output.suffix] if output.suffix else SUFFIXES:
@@ -51,4 +51,4 @@ def report(composed: DictConfig) -> None:
         else:
             text = latex(tables)
         write_atomically(path, text.encode())
-        Console().print(f"Wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        Console().print(Text(f"Wrote {plain(str(path))}"), soft_wrap=True)

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -23,7 +24,7 @@ from uap_lightning.core.version import git_commit, library_versions
 from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.identity import decisive, first_difference
 from uap_lightning.jobs.schema import CraftConfig
-from uap_lightning.results.file import FILE, SCHEMA, read_results
+from uap_lightning.results.file import FILE, SCHEMA, RunResult, read_results
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,11 @@ class Run(Generic[Config]):
             "digests": {},
         }
 
+    @property
+    def result(self) -> RunResult:
+        """What ``results.json`` holds, with its types."""
+        return RunResult(**self.content)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage of the job; the seconds of an interrupted stage add up."""
@@ -87,7 +93,7 @@ class Run(Generic[Config]):
     def write(self) -> None:
         """Bring ``results.json`` up to date; the first of several processes does so for all."""
         if is_first():
-            write_json(self.folder / FILE, self.content)
+            write_json(self.folder / FILE, asdict(self.result))
 
 
 @contextmanager
@@ -151,7 +157,7 @@ def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
 def _take_up(run: Run[Config], overwrite: bool) -> None:
     """Continue what an earlier run of the same config left in the folder."""
     path = run.folder / FILE
-    earlier = read_results(path) if path.exists() else None
+    earlier = vars(read_results(path)) if path.exists() else None
     checkpoints = run.folder / "checkpoints"
     if earlier is None:
         return
@@ -160,9 +166,7 @@ def _take_up(run: Run[Config], overwrite: bool) -> None:
     finished = earlier["status"] == "ok"
     if not difference and not (finished and overwrite):
         run.finished = finished
-        kept: dict[str, Any] = {
-            key: earlier[key] for key in ("run_id", "seconds") if key in earlier
-        }
+        kept: dict[str, Any] = {key: earlier[key] for key in ("run_id", "seconds") if earlier[key]}
         run.content = earlier if finished else {**run.content, **kept}
     elif overwrite or not (finished or checkpoints.exists()):
         # What an earlier run trained is not to be gone on from.

@@ -25,6 +25,7 @@ from uap_lightning.jobs.schema import CraftConfig, MeasureConfig
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
+from uap_lightning.results.row import Row
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.module import RectifierModule
 
@@ -181,7 +182,7 @@ def test(
     data: Collection,
     bank: Bank,
     condition: Condition,
-) -> list[dict[str, object]]:
+) -> list[Row]:
     """Test on unseen photographs and unseen perturbations: one row for each protocol.
 
     Args:
@@ -198,21 +199,22 @@ def test(
         crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
         trainer.test(module, datamodule=crops, verbose=False)
     labelled = bool((data.test.label >= 0).all())
+    attack = bank.records[-1].attack.get("name")
     return [
-        {
-            "train_network": condition["train_network"],
-            "train_norm": condition["train_norm"],
-            "rectifier": condition["rectifier"],
-            "detector": condition["detector"],
-            "test_network": module.network.name,
-            "perturbation_network": bank.records[-1].network,
-            "attack": bank.records[-1].attack.get("name"),
-            "test_norm": cfg.norm.name,
-            "protocol": protocol,
-            "label_source": "ground_truth" if labelled else "prediction",
-            **row,
-        }
-        for protocol, row in metrics.rows.items()
+        Row(
+            train_network=str(condition["train_network"]),
+            train_norm=str(condition["train_norm"]),
+            rectifier=str(condition["rectifier"]),
+            detector=str(condition["detector"]),
+            test_network=module.network.name,
+            perturbation_network=bank.records[-1].network,
+            attack=None if attack is None else str(attack),
+            test_norm=cfg.norm.name,
+            protocol=protocol,
+            label_source="ground_truth" if labelled else "prediction",
+            **vars(numbers),
+        )
+        for protocol, numbers in metrics.rows.items()
     ]
 
 

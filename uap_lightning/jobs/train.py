@@ -77,15 +77,15 @@ def train(composed: DictConfig) -> float | None:
             run.content["rows"] = rows
             defense = write_defense(cfg, run, module, condition, data)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
-            described = card({**condition, "classes": network.classes(data.crop)}, run.content)
+            described = card({**condition, "classes": network.classes(data.crop)}, run.result)
             write_atomically(defense.parent / CARD, described.encode())
             log_rows(loggers, rows)
             log_defense(loggers, cfg.name, defense.parent)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
-    show([run.content])
-    rows = run.content["rows"]
-    return rows[0]["defense_rate"] if rows else None
+    show([run.result])
+    rows = run.result.rows
+    return rows[0].defense_rate if rows else None
 
 
 def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:

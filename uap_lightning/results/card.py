@@ -2,30 +2,32 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from uap_lightning.results.escape import for_markdown
+from uap_lightning.results.file import RunResult
 from uap_lightning.results.rows import Result, gather_rows
 from uap_lightning.results.tables import norm_tables
 from uap_lightning.results.text import markdown
 
 
-def card(condition: Mapping[str, object], result: Mapping[str, Any]) -> str:
+def card(condition: Mapping[str, object], result: RunResult) -> str:
     """The card as Markdown; its head is what the Hugging Face Hub reads.
 
     Args:
         condition: what the defence was trained on, of its ``defense.json``.
         result: the content of a ``results.json``: every number here is one of its rows.
     """
-    config, size = result["config"], condition["size"]
-    bank, versions = config.get("bank", {}), result["versions"]
-    network, norm = condition["train_network"], condition["train_norm"]
+    known = {key: for_markdown(str(value)) for key, value in condition.items()}
+    network, size = known["train_network"], known["size"]
     labels = {
         "ground_truth": "true labels",
         "prediction": "the network's own predictions on the clean images, for lack of true labels",
     }
-    rows = gather_rows([Result("this run", Path(), {**result, "status": "ok"})], published=[])
-    sources = sorted({labels[row["label_source"]] for row in result["rows"]})
+    rows = gather_rows([Result("this run", Path(), replace(result, status="ok"))], published=[])
+    sources = sorted({labels[row.label_source] for row in result.rows})
+    made_with = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     return f"""---
 library_name: uap-lightning
 pipeline_tag: image-classification
@@ -42,14 +44,13 @@ given the rectified image. After Akhtar, Liu and Mian, CVPR 2018.
 
 | | |
 | --- | --- |
-| Target network | {network}, {condition.get("classes", "?")} classes |
-| Images | {condition["data"]}, RGB, {size} x {size} pixels, values 0-255 |
-| Perturbations | {norm}, eps {condition["eps"]:g} (pixel units at this size), \
-{_crafted(config)} and extended to \
-{bank.get("extended", "?")} |
-| Rectifier, detector | {condition["rectifier"]}, {condition["detector"]} |
-| Seed | {condition["seed"]} |
-| Made with | {", ".join(f"{name} {version}" for name, version in versions.items())} |
+| Target network | {network}, {known.get("classes", "?")} classes |
+| Images | {known["data"]}, RGB, {size} x {size} pixels, values 0-255 |
+| Perturbations | {known["train_norm"]}, eps {condition["eps"]:g} (pixel units at this size), \
+{for_markdown(_crafted(result))} |
+| Rectifier, detector | {known["rectifier"]}, {known["detector"]} |
+| Seed | {known["seed"]} |
+| Made with | {for_markdown(made_with)} |
 
 ## Measured
 
@@ -89,9 +90,9 @@ classifies a folder.
 """
 
 
-def _crafted(config: Mapping[str, Any]) -> str:
-    """Where the real perturbations are from, in words."""
-    bank = config.get("bank", {})
-    if bank.get("path") is not None:
-        return f"those of the bank {Path(bank['path']).name}"
-    return f"{bank.get('train', '?')} crafted by {config.get('attack', {}).get('name', '?')}"
+def _crafted(result: RunResult) -> str:
+    """Where the real perturbations are from and how many there are in the end, in words."""
+    path, train, extended = (result.setting("bank", key) for key in ("path", "train", "extended"))
+    attack = result.setting("attack", "name")
+    source = f"those of the bank {Path(path).name}" if path else f"{train} crafted by {attack}"
+    return f"{source} and extended to {extended}"

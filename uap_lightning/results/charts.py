@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from uap_lightning.results.rows import Row, condition_label, defence_label, norm_label
+from uap_lightning.results.rows import ReportRow, condition_label, defence_label, norm_label
 from uap_lightning.results.tables import defence_title
 
 _CHARTS = (("Defense rate", "defense_rate"), ("Detection rate", "detection_rate"))
@@ -34,38 +34,35 @@ class Matrix:
 
     title: str
     columns: list[str]
-    lines: list[tuple[str, list[Row | None]]]
+    lines: list[tuple[str, list[ReportRow | None]]]
 
 
-def bar_charts(rows: Iterable[Row]) -> list[Chart]:
+def bar_charts(rows: Iterable[ReportRow]) -> list[Chart]:
     """One chart for each protocol and each of defense rate and detection rate."""
     rows = list(rows)
     charts = []
-    for protocol in sorted({str(row["protocol"]) for row in rows}):
+    for protocol in sorted({row.protocol for row in rows}):
         for name, key in _CHARTS:
-            measured = [
-                row for row in rows if row["protocol"] == protocol and row.get(key) is not None
-            ]
-            bars = [_bar(row, key) for row in sorted(measured, key=lambda row: -row[key])]
+            bars = [bar for row in rows if row.protocol == protocol for bar in _bars(row, key)]
             if bars:
+                bars.sort(key=lambda bar: -bar.value)
                 charts.append(Chart(f"{name}, Prot-{protocol.upper()}", bars))
     return charts
 
 
-def unseen_matrices(rows: Iterable[Row]) -> list[Matrix]:
+def unseen_matrices(rows: Iterable[ReportRow]) -> list[Matrix]:
     """One matrix a protocol: defences under the perturbations of several networks or attacks."""
     rows = list(rows)
     matrices = []
-    for protocol in sorted({str(row["protocol"]) for row in rows}):
+    for protocol in sorted({row.protocol for row in rows}):
         at = {
             (_defence(row), _perturbations(row)): row
             for row in rows
-            if row["protocol"] == protocol and row.get("defense_rate") is not None
+            if row.protocol == protocol and row.defense_rate is not None
         }
-        sources: dict[str, set[tuple[object, object]]] = {}
+        sources: dict[str, set[tuple[str, str | None]]] = {}
         for (defence, _), row in at.items():
-            source = (row.get("perturbation_network"), row.get("attack"))
-            sources.setdefault(defence, set()).add(source)
+            sources.setdefault(defence, set()).add((row.perturbation_network, row.attack))
         defences = sorted(defence for defence, known in sources.items() if len(known) > 1)
         columns = sorted({perturbations for defence, perturbations in at if defence in defences})
         if not defences:
@@ -77,26 +74,30 @@ def unseen_matrices(rows: Iterable[Row]) -> list[Matrix]:
     return matrices
 
 
-def _bar(row: Row, key: str) -> Bar:
-    interval = (row.get("ci95") or {}).get(key)
-    return Bar(
-        label=condition_label(row),
-        note=f"{defence_label(row)} · {row['run']}",
-        value=row[key],
-        interval=tuple(interval) if interval else None,
-        floor=row.get("undefended_rate") if key == "defense_rate" else None,
-    )
+def _bars(row: ReportRow, key: str) -> list[Bar]:
+    """The bar of a rate, where it was measured."""
+    value: float | None = getattr(row, key)
+    if value is None:
+        return []
+    return [
+        Bar(
+            label=condition_label(row),
+            note=f"{defence_label(row)} · {row.run}",
+            value=value,
+            interval=row.ci95.get(key),
+            floor=row.undefended_rate if key == "defense_rate" else None,
+        )
+    ]
 
 
-def _defence(row: Row) -> str:
-    trained = f"{row['train_network']} {norm_label(row['train_norm'])}, {defence_title(row)}"
-    if row["train_network"] == row["test_network"]:
+def _defence(row: ReportRow) -> str:
+    trained = f"{row.train_network} {norm_label(row.train_norm)}, {defence_title(row)}"
+    if row.train_network == row.test_network:
         return trained
-    return f"{trained}, on {row['test_network']}"
+    return f"{trained}, on {row.test_network}"
 
 
-def _perturbations(row: Row) -> str:
-    radius = "" if row["eps"] is None else f"ξ={row['eps']:g}"
-    norm = norm_label(row["test_norm"])
-    parts = (row.get("perturbation_network"), norm, radius, row.get("attack"))
-    return " ".join(str(part) for part in parts if part)
+def _perturbations(row: ReportRow) -> str:
+    radius = "" if row.eps is None else f"ξ={row.eps:g}"
+    parts = (row.perturbation_network, norm_label(row.test_norm), radius, row.attack)
+    return " ".join(part for part in parts if part)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.results.protocols import Protocol
+from uap_lightning.results.row import Numbers
 
 WITH_INTERVAL = (
     "prn_gain",
@@ -112,9 +113,7 @@ def rates(means: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: 100 * value for name, value in {**means, **metrics}.items()}
 
 
-def summarise(
-    outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int = 2_000
-) -> dict[str, object]:
+def summarise(outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int = 2_000) -> Numbers:
     """The numbers of one result row.
 
     Args:
@@ -124,9 +123,9 @@ def summarise(
         resamples: of the bootstrap.
 
     Returns:
-        ``n_images``, ``n_perturbed``, accuracies and metrics in percent, and ``ci95``: the
-        bootstrap interval of each metric over photographs, not crops, because crops of one
-        photograph are not independent. A value that is 0 / 0 is None.
+        counts, accuracies and metrics in percent, and ``ci95``: the bootstrap interval of each
+        metric over photographs, not crops, because crops of one photograph are not independent. A
+        value that is 0 / 0 is None.
     """
     chosen = select(outcomes, protocol)
     held = tallies(chosen, protocol.perturbed_share)
@@ -146,22 +145,22 @@ def summarise(
     crops = torch.bincount(photograph, minlength=count).double()
     resampled = (weights @ sums.T) / (weights @ crops)[:, None]
     spread = rates(dict(zip(held, resampled.T, strict=True)))
-    return {
-        "n_images": len(chosen.label),
-        "n_photographs": count,
-        "n_perturbed": int((chosen.coin < protocol.perturbed_share).sum()),
+    return Numbers(
+        n_images=len(chosen.label),
+        n_photographs=count,
+        n_perturbed=int((chosen.coin < protocol.perturbed_share).sum()),
+        ci95={name: _interval(spread[name]) for name in WITH_INTERVAL},
         **{name: _number(value) for name, value in point.items()},
-        "ci95": {name: _interval(spread[name]) for name in WITH_INTERVAL},
-    }
+    )
 
 
 def _number(value: Tensor) -> float | None:
     return float(value) if bool(value.isfinite()) else None
 
 
-def _interval(values: Tensor) -> list[float] | None:
+def _interval(values: Tensor) -> tuple[float, float] | None:
     finite = values[values.isfinite()]
     if not len(finite):
         return None
     low, high = torch.quantile(finite, torch.tensor([0.025, 0.975], dtype=finite.dtype)).tolist()
-    return [low, high]
+    return low, high

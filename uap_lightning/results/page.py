@@ -10,19 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from uap_lightning.results.charts import bar_charts, unseen_matrices
-from uap_lightning.results.rows import Result, Row
+from uap_lightning.results.rows import ReportRow, Result
 from uap_lightning.results.tables import cell, cross_tables, norm_tables
-from uap_lightning.results.text import reason_of
 
 PANEL = "panel.png"
 
 
-def render(results: list[Result], rows: list[Row]) -> str:
+def render(results: list[Result], rows: list[ReportRow]) -> str:
     """The page.
 
     Args:
         results: all runs, those that failed too.
-        rows: what :func:`~uap_lightning.results.rows.collect` made of them.
+        rows: what :func:`~uap_lightning.results.rows.gather_rows` made of them.
     """
     environment = Environment(
         loader=PackageLoader("uap_lightning", "results"),
@@ -33,28 +32,27 @@ def render(results: list[Result], rows: list[Row]) -> str:
     )
     return environment.get_template("page.html.j2").render(
         runs=[_run(result) for result in results],
-        failed=[result for result in results if result.content["status"] != "ok"],
-        reason_of=reason_of,
+        failed=[result for result in results if result.content.status != "ok"],
         charts=bar_charts(rows),
         tables=norm_tables(rows),
         cross=cross_tables(rows),
         matrices=unseen_matrices(rows),
         cell=cell,
-        compared=any(row["paper"] for row in rows),
+        compared=any(row.paper for row in rows),
     )
 
 
 def _run(result: Result) -> dict[str, Any]:
     content = result.content
-    facts = {"commit": content.get("commit"), "seed": content.get("seed")}
-    facts |= {f"{name} digest": digest for name, digest in content.get("digests", {}).items()}
-    facts |= {f"{stage}, seconds": f"{s:.1f}" for stage, s in content.get("seconds", {}).items()}
+    facts: dict[str, str | int | None] = {"commit": content.commit, "seed": content.seed}
+    facts |= {f"{name} digest": digest for name, digest in content.digests.items()}
+    facts |= {f"{stage}, seconds": f"{s:.1f}" for stage, s in content.seconds.items()}
     return {
         "name": result.name,
-        "status": content["status"],
+        "status": content.status,
         "facts": {name: value for name, value in facts.items() if value is not None},
-        "versions": content.get("versions", {}),
-        "config": yaml.safe_dump(content.get("config", {}), sort_keys=False, allow_unicode=True),
+        "versions": content.versions,
+        "config": yaml.safe_dump(content.config, sort_keys=False, allow_unicode=True),
         "panel": _embedded(result.folder / PANEL),
     }
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-from uap_lightning.results.rows import Row, defence_label, norm_label
+from uap_lightning.results.row import Row
+from uap_lightning.results.rows import ReportRow, defence_label, norm_label
 
 T = TypeVar("T")
 
@@ -70,14 +71,15 @@ def cell(row: Row | None, key: str) -> Cell:
     """One number of a row: percent with one decimal, counts as they are."""
     if row is None:
         return Cell("-")
-    value = row.get(key)
+    value: int | float | None = getattr(row, key)
     if value is None:
         return Cell("n/a")
     if isinstance(value, int):
         return Cell(str(value))
-    low_high = (row.get("ci95") or {}).get(key)
-    floor = row.get("undefended_rate") if key in _WITH_FLOOR else None
-    published = (row.get("paper") or {}).get(key)
+    low_high = row.ci95.get(key)
+    floor = row.undefended_rate if key in _WITH_FLOOR else None
+    paper = row.paper if isinstance(row, ReportRow) else None
+    published: float | None = getattr(paper, key, None)
     return Cell(
         value=f"{value:.1f} %",
         interval=f"[{low_high[0]:.1f}, {low_high[1]:.1f}]" if low_high else "",
@@ -86,16 +88,16 @@ def cell(row: Row | None, key: str) -> Cell:
     )
 
 
-def norm_tables(rows: Iterable[Row]) -> list[Table]:
+def norm_tables(rows: Iterable[ReportRow]) -> list[Table]:
     """Tables 1-3: one for each network and defence, same norm and different norm side by side."""
     tables = []
     own = [row for row in rows if not _crosses(row)]
-    for group, members in _grouped(own, lambda row: (row["test_network"], *_defence(row))):
+    for group, members in _grouped(own, lambda row: (row.test_network, *_defence(row))):
         columns = sorted(members, key=_place)
         labels = [_labels(row) for row in columns]
         for key in ("attack", "run"):
             # What tells repeated columns apart stands below them.
-            below = [str(row[key]) for row in columns]
+            below = [str(getattr(row, key)) for row in columns]
             if max(Counter(labels).values()) > 1 and len(set(below)) > 1:
                 labels = [(*above, name) for above, name in zip(labels, below, strict=True)]
         lines = [(name, [cell(row, key) for row in columns]) for name, key in LINES]
@@ -103,14 +105,14 @@ def norm_tables(rows: Iterable[Row]) -> list[Table]:
     return tables
 
 
-def cross_tables(rows: Iterable[Row]) -> list[Table]:
+def cross_tables(rows: Iterable[ReportRow]) -> list[Table]:
     """Tables 4 and 5: trained on the network of the column, tested on the network of the line."""
     rows = list(rows)
     seen: Counter[tuple[str, ...]] = Counter()
     numbered = []
     for row in rows:
         # A condition that several runs measured fills as many tables.
-        condition = (*_cross_group(row), row["test_network"], row["train_network"])
+        condition = (*_cross_group(row), row.test_network, row.train_network)
         seen[condition] += 1
         numbered.append((row, seen[condition]))
     tables = []
@@ -119,9 +121,9 @@ def cross_tables(rows: Iterable[Row]) -> list[Table]:
         members = [row for row, _ in pairs]
         if not any(_crosses(row) for row in members):
             continue
-        at = {(row["test_network"], row["train_network"]): row for row in members}
-        trained = sorted({row["train_network"] for row in members})
-        tested = sorted({row["test_network"] for row in members})
+        at = {(row.test_network, row.train_network): row for row in members}
+        trained = sorted({row.train_network for row in members})
+        tested = sorted({row.test_network for row in members})
         lines: list[tuple[str, list[Cell]]] = []
         for name, key in [line for line in LINES if line[1] in _CROSS]:
             lines.append((name, []))
@@ -133,54 +135,52 @@ def cross_tables(rows: Iterable[Row]) -> list[Table]:
 
 
 def _crosses(row: Row) -> bool:
-    return len({row["train_network"], row["test_network"]}) > 1
+    return row.train_network != row.test_network
 
 
-def _defence(row: Row) -> tuple[str, ...]:
-    keys = ("rectifier", "detector", "data", "seed", "label_source")
-    return tuple(str(row.get(key)) for key in keys)
+def _defence(row: ReportRow) -> tuple[str, ...]:
+    parts = (row.rectifier, row.detector, row.data, row.seed, row.label_source)
+    return tuple(str(part) for part in parts)
 
 
-def defence_title(row: Row) -> str:
+def defence_title(row: ReportRow) -> str:
     """Rectifier, detector, data and seed; what was counted against if not true labels."""
-    predicted = row.get("label_source") == "prediction"
+    predicted = row.label_source == "prediction"
     against = ", counted against the network's own predictions" if predicted else ""
-    return f"{defence_label(row)} on data={row['data']}, seed {row['seed']}{against}"
+    return f"{defence_label(row)} on data={row.data}, seed {row.seed}{against}"
 
 
-def _cross_group(row: Row) -> tuple[str, ...]:
-    others = ("train_norm", "test_norm", "eps", "protocol")
-    return (*_defence(row), *(str(row[key]) for key in others), _source(row))
+def _cross_group(row: ReportRow) -> tuple[str, ...]:
+    others = (row.train_norm, row.test_norm, str(row.eps), row.protocol)
+    return (*_defence(row), *others, _source(row))
 
 
 def _source(row: Row) -> str:
     """Where the test perturbations come from, if not from the tested network."""
-    source = str(row.get("perturbation_network", row["test_network"]))
-    return "" if source == row["test_network"] else source
+    return "" if row.perturbation_network == row.test_network else row.perturbation_network
 
 
 def _protocol(row: Row) -> str:
-    return f"Prot-{str(row['protocol']).upper()}"
+    return f"Prot-{row.protocol.upper()}"
 
 
-def _norms(row: Row) -> str:
-    train, test = norm_label(row["train_norm"]), norm_label(row["test_norm"])
-    radius = "" if row["eps"] is None else f", ξ={row['eps']:g}"
+def _norms(row: ReportRow) -> str:
+    train, test = norm_label(row.train_norm), norm_label(row.test_norm)
+    radius = "" if row.eps is None else f", ξ={row.eps:g}"
     return f"{test}{radius}" if train == test else f"{train} → {test}{radius}"
 
 
-def _labels(row: Row) -> tuple[str, ...]:
-    same = row["train_norm"] == row["test_norm"]
+def _labels(row: ReportRow) -> tuple[str, ...]:
+    same = row.train_norm == row.test_norm
     source = _source(row)
     perturbed = f"{_norms(row)}, perturbations of {source}" if source else _norms(row)
     return ("Same norm" if same else "Different norm", perturbed, _protocol(row))
 
 
-def _place(row: Row) -> tuple[object, ...]:
-    different = row["train_norm"] != row["test_norm"]
-    eps = row["eps"] or 0.0
-    repeated = (str(row["attack"]), row["run"])
-    return (different, row["test_norm"], eps, _source(row), row["protocol"], *repeated)
+def _place(row: ReportRow) -> tuple[object, ...]:
+    different = row.train_norm != row.test_norm
+    repeated = (str(row.attack), row.run)
+    return (different, row.test_norm, row.eps or 0.0, _source(row), row.protocol, *repeated)
 
 
 def _grouped(

@@ -18,6 +18,7 @@ from uap_lightning.data.module import EvaluationDataModule, TrainingDataModule
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.results.metrics import Outcomes, summarise
 from uap_lightning.results.protocols import Protocol
+from uap_lightning.results.row import Numbers
 from uap_lightning.training.fitting import DetectorSample, fit_on_crops
 from uap_lightning.training.module import RectifierModule
 from uap_lightning.training.outcomes import DefenseMetrics
@@ -60,7 +61,7 @@ class ComputeMetrics(Callback):
     def __init__(self, protocols: Mapping[str, Protocol], seed: int) -> None:
         self.protocols = dict(protocols)
         self.seed = seed
-        self.rows: dict[str, dict[str, object]] = {}
+        self.rows: dict[str, Numbers] = {}
         self._metrics = DefenseMetrics()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -87,7 +88,7 @@ class ComputeMetrics(Callback):
             for name, protocol in self.protocols.items()
         }
         for name, row in self.rows.items():
-            for metric, value in row.items():
+            for metric, value in vars(row).items():
                 if isinstance(value, float):
                     pl_module.log(f"test/{name}/{metric}", value, sync_dist=True)
 

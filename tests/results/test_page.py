@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.test_report import a_row, found, result, whole_network, write
+from tests.results.samples import a_row, found, result, whole_network, write
 from uap_lightning.results.page import render
 from uap_lightning.results.rows import find_results, gather_rows
 
@@ -143,7 +143,7 @@ def test_chromium_shows_the_page_without_a_complaint_and_loads_nothing(html):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_fits_the_screen(html, width):
     measure = """<script>
     document.title = [innerWidth, document.documentElement.scrollWidth].join(" ");

@@ -1,0 +1,115 @@
+"""The README's tables, from the results that are committed in ``docs/results``.
+
+``--quickstart FILE`` and ``--sample FOLDER`` put new results there first. A table whose results are
+not there has no block in the README.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from uap_lightning.core.storage import write_atomically
+from uap_lightning.results.escape import for_markdown
+from uap_lightning.results.file import FILE, read_results
+from uap_lightning.results.row import Row
+from uap_lightning.results.rows import norm_label
+from uap_lightning.results.tables import LINES, cell
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+QUICKSTART = ROOT / "docs" / "results" / "quickstart.json"
+SAMPLE = ROOT / "docs" / "results" / "sample"
+_SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
+
+
+def quickstart_table(file: Path) -> str:
+    """Every number of a run, a column for each protocol."""
+    rows = read_results(file).rows
+    lines = ["| Metric [95 % interval] |" + "".join(f" {_protocol(row)} |" for row in rows)]
+    lines.append("| --- |" + " ---: |" * len(rows))
+    for name, key in LINES:
+        lines.append(f"| {name} |" + "".join(f" {cell(row, key).text()} |" for row in rows))
+    return "\n".join(lines)
+
+
+def sample_table(folder: Path) -> str:
+    """A line for each condition of several runs: first those within a network, then across."""
+    rows = [row for file in sorted(folder.glob("*.json")) for row in read_results(file).rows]
+    names = ["Trained on", "Tested on", "Protocol", *(name for name, _ in _SHOWN)]
+    lines = [f"| {' | '.join(names)} |", "| --- | --- | --- |" + " ---: |" * len(_SHOWN)]
+    for row in sorted(rows, key=_place):
+        condition = (
+            for_markdown(f"{row.train_network} {norm_label(row.train_norm)}"),
+            for_markdown(f"{row.test_network} {norm_label(row.test_norm)}"),
+            row.protocol.upper(),
+        )
+        numbers = (cell(row, key).text() for _, key in _SHOWN)
+        lines.append(f"| {' | '.join((*condition, *numbers))} |")
+    return "\n".join(lines)
+
+
+def _protocol(row: Row) -> str:
+    return f"Protocol {row.protocol.upper()}"
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    trained = (row.train_network, row.train_norm)
+    crosses = row.train_network != row.test_network
+    return (crosses, trained, row.train_norm != row.test_norm, row.test_network, row.protocol)
+
+
+def tables() -> dict[str, str]:
+    """The tables whose results are committed, by the name of their block."""
+    found = {}
+    if QUICKSTART.is_file():
+        found["quickstart"] = quickstart_table(QUICKSTART)
+    if any(SAMPLE.glob("*.json")):
+        found["sample"] = sample_table(SAMPLE)
+    return found
+
+
+def blocks(text: str) -> dict[str, str]:
+    """What stands between the marks ``<!-- table: NAME -->`` and ``<!-- end table -->``."""
+    found = re.findall(r"<!-- table: (\w+) -->\n(.*?)\n<!-- end table -->", text, re.DOTALL)
+    return dict(found)
+
+
+def rendered(text: str) -> str:
+    """The text with the blocks as :func:`tables` has them; one without results stays as it is.
+
+    Raises:
+        SystemExit: a table has no block.
+    """
+    known, there = tables(), blocks(text)
+    for name in known.keys() - there.keys():
+        raise SystemExit(f"error: the table {name} has no block in the README: add its marks.")
+    for name, table in known.items():
+        text = text.replace(
+            f"<!-- table: {name} -->\n{there[name]}", f"<!-- table: {name} -->\n{table}"
+        )
+    return text
+
+
+def take(file: Path, target: Path) -> None:
+    """Put a finished result where it is committed, without the path of this checkout."""
+    if read_results(file).status != "ok":
+        raise SystemExit(f"error: {file} is not ok: expected a finished result.")
+    text = file.read_text(encoding="utf-8").replace(f"{ROOT}/", "")
+    write_atomically(target, text.encode())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Take new results, and write the tables into the README."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--quickstart", type=Path, help="results.json of experiment=quickstart")
+    options.add_argument("--sample", type=Path, help="folder of the runs of experiment=sample")
+    chosen = options.parse_args(arguments)
+    if chosen.quickstart is not None:
+        take(chosen.quickstart, QUICKSTART)
+    for file in sorted(chosen.sample.glob(f"*/{FILE}")) if chosen.sample is not None else ():
+        take(file, SAMPLE / f"{file.parent.name}.json")
+    write_atomically(README, rendered(README.read_text(encoding="utf-8")).encode())
+
+
+if __name__ == "__main__":
+    main()

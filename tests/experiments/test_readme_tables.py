@@ -1,0 +1,62 @@
+"""The README's tables are those of the committed results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import readme_tables
+from tests.results.samples import a_row, result, write
+
+
+def test_the_readme_shows_the_committed_results():
+    text = readme_tables.README.read_text()
+    known = readme_tables.tables()
+    assert "quickstart" in known
+    assert {name: readme_tables.blocks(text).get(name) for name in known} == known
+
+
+def test_every_number_of_the_quickstart_is_in_its_line():
+    """Read from the file without our own reader."""
+    table = readme_tables.tables()["quickstart"].splitlines()
+    rows = json.loads(readme_tables.QUICKSTART.read_text())["rows"]
+    assert table[0] == "| Metric [95 % interval] | Protocol A | Protocol B |"
+    lines = dict(line.strip("| ").split(" | ", 1) for line in table[2:])
+    for name, key in (("Defense rate", "defense_rate"), ("PRN-gain", "prn_gain")):
+        wanted = [
+            f"{r[key]:.1f} % [{r['ci95'][key][0]:.1f}, {r['ci95'][key][1]:.1f}]" for r in rows
+        ]
+        assert lines[name] == " | ".join(wanted)
+    assert lines["Test photographs"] == "10 | 10"
+
+
+def test_new_results_are_taken_and_written_between_the_marks(monkeypatch):
+    for name in ("README", "QUICKSTART", "SAMPLE"):
+        monkeypatch.setattr(readme_tables, name, Path(f"there/{name.lower()}"))
+    marks = "<!-- table: {} -->\nold\n<!-- end table -->\n"
+    Path("there").mkdir()
+    Path("there/readme").write_text("a\n" + marks.format("quickstart") + "b\n")
+    write("runs/q", result())
+    own = result()
+    own["config"]["paths"] = {"output_dir": f"{readme_tables.ROOT}/outputs/q"}
+    write("runs/q", own)
+    readme_tables.main(["--quickstart", "runs/q/results.json"])
+    text = Path("there/readme").read_text()
+    assert "old" not in text
+    assert f"| Defense rate | {a_row()['defense_rate']:.1f} % [" in text
+    assert text.startswith("a\n<!-- table: quickstart -->\n| Metric")
+    assert text.endswith("|\n<!-- end table -->\nb\n")
+    assert str(readme_tables.ROOT) not in Path("there/quickstart").read_text()
+    write("sample/x", result(rows=[a_row("tiny", test="twin"), a_row("tiny", "l2")]))
+    with pytest.raises(SystemExit, match="the table sample has no block in the README"):
+        readme_tables.main(["--sample", "sample"])
+    Path("there/readme").write_text(text + marks.format("sample"))
+    readme_tables.main([])
+    shown = readme_tables.blocks(Path("there/readme").read_text())["sample"].splitlines()
+    assert [line.split(" | ")[:3] for line in shown[2:]] == [
+        ["| tiny ℓ2", "tiny ℓ2", "A"],
+        ["| tiny ℓ∞", "twin ℓ∞", "A"],
+    ]
+    write("runs/failed", result("failed"))
+    with pytest.raises(SystemExit, match="is not ok"):
+        readme_tables.main(["--quickstart", "runs/failed/results.json"])
