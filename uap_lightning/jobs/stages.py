@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.attacks.registry import recorded
+from uap_lightning.attacks.universal import Attack
 from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
