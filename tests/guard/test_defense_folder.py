@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.tiny import SETTINGS, TINY, composed
+from tests.tiny import SETTINGS, TINY, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, digest_of_file
-from uap_lightning.detectors import DctSvm
+from uap_lightning.detectors import DETECTORS, DctSvm
 from uap_lightning.guard.defense_folder import FILES, load_defense, save_defense
 from uap_lightning.jobs.config import arguments_of, build, find_conf
 from uap_lightning.rectifiers import Median, ResidualPRN
@@ -65,10 +65,10 @@ def test_a_class_without_a_name_is_not_saved(tmp_path):
 
 @pytest.mark.parametrize("name", RECTIFIERS)
 def test_a_folder_takes_every_rectifier_that_conf_has(tmp_path, name):
-    cfg = composed("train", *TINY, f"rectifier={name}")
-    arguments = {part: arguments_of(cfg[part].model) for part in ("rectifier", "detector")}
+    cfg = typed_config("train", *TINY, f"rectifier={name}")
+    arguments = {part: arguments_of(getattr(cfg, part).model) for part in SETTINGS}
     rectifier = build(cfg.rectifier.model)
-    size = {"size": cfg.data.crop}
+    size = {"size": cfg.data["crop"]}
     save_defense(tmp_path, rectifier, build(cfg.detector.model), arguments, size)
     assert type(load_defense(tmp_path).rectifier) is type(rectifier)
     assert "uap_lightning" not in (tmp_path / "defense.json").read_text()
@@ -132,6 +132,7 @@ def test_nothing_of_a_folder_is_imported_unless_it_is_trusted(defense, monkeypat
         load_defense(defense)
     monkeypatch.setenv("UAP_TRUST", "json, stranger")
     assert type(load_defense(defense).detector).__name__ == "Stranger"
+    del DETECTORS["stranger"], sys.modules["stranger"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
