@@ -46,6 +46,11 @@ class TensorImages:
         return self.images[list(numbers)]
 
 
+def pixels(count=2, size=32, seed=0):
+    """Random images: float N x 3 x size x size, 0-255."""
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 255
+
+
 def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfig:
     """The config of a command; its folder is given, because no Hydra job runs."""
     register_schemas()

@@ -67,6 +67,8 @@ def test_two_processes_train_and_test_as_one_does(tmp_path):
         "accelerator=cpu",
         "rectifier.training.batch_size=19",
         "trainer.log_every_n_steps=1",
+        # Not auto: bfloat16, where a processor has it, would drown a coin in its rounding.
+        "rectifier.training.precision=32-true",
     ]
     # As the only cell of a sweep, whose other process must not start the sweep again.
     done = run("train", "-m", *settings, "trainer=ddp", cwd=tmp_path)
@@ -76,7 +78,9 @@ def test_two_processes_train_and_test_as_one_does(tmp_path):
     train_entry.train(composed("train", *settings, "paths.bank_dir=alone_bank", output=one))
 
     assert len(losses(one)) == 12
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    # The loss is a mean of 58,368 terms, whose partial sums are taken in another order: sqrt(n)
+    # roundings of 2^-24 each. Another coin or crop changes it by percents.
+    assert losses(two) == pytest.approx(losses(one), rel=2**-24 * 58_368**0.5)
     content, alone = (json.loads((at / "results.json").read_text()) for at in (two, one))
     assert content["digests"]["bank"] == alone["digests"]["bank"]
     assert (content["status"], len(content["rows"])) == ("ok", 2)
@@ -90,7 +94,18 @@ def test_two_processes_train_and_test_as_one_does(tmp_path):
         assert row["defense_rate"] == pytest.approx(expected["defense_rate"], abs=5)
     trained, expected = (load_file(at / "defense" / "rectifier.safetensors") for at in (two, one))
     for name, tensor in expected.items():
-        assert (trained[name] - tensor).norm() < 1e-2 * tensor.norm()
+        assert (trained[name] - tensor).norm() < 1e-3 * tensor.norm()
+
+
+def test_a_number_that_a_job_script_hands_on_is_not_a_process_among_several(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    done = run(
+        "train", *QUICK_TRAIN, "accelerator=cpu", "trainer.log_every_n_steps=1", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs" / "run"
+    assert json.loads((folder / "results.json").read_text())["status"] == "ok"
+    assert len(losses(folder)) == 12
 
 
 def test_the_other_processes_of_a_sweep_get_its_options_and_their_own_settings(monkeypatch):

@@ -87,11 +87,11 @@ def test_the_config_makes_or_names_the_bank():
 def test_a_finished_command_sees_that_its_bank_is_gone(caplog):
     cfg = composed("craft", *TINY, "bank.train=1", "bank.test=1")
     craft(cfg)
-    digest = read_results(Path("outputs/run/results.json"))["digests"]["bank"]
+    digest = read_results(Path("outputs/run/results.json")).digests["bank"]
     shutil.rmtree("banks")
     craft(cfg)
     assert len(list(Path("banks").glob("*/*.safetensors"))) == 2
-    assert read_results(Path("outputs/run/results.json"))["digests"]["bank"] == digest
+    assert read_results(Path("outputs/run/results.json")).digests["bank"] == digest
     with caplog.at_level("INFO"):
         craft(cfg)
     assert "The bank is complete" in caplog.text

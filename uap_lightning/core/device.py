@@ -6,13 +6,27 @@ import torch
 
 from uap_lightning.core.errors import UapError
 
-# Whoever starts several processes numbers them by these: Lightning, torchrun, SLURM.
-_NUMBERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-
 
 def is_first() -> bool:
-    """Whether this is the one that writes of the processes that train together, or alone."""
-    return all(int(os.environ.get(name, "0")) == 0 for name in _NUMBERS)
+    """Whether this is the one that writes of the processes that train together, or alone.
+
+    Numbers count where somebody started several processes: torchrun and Lightning say how many
+    they are (``WORLD_SIZE``), and so does a step of srun. A number without them, such as the one
+    that a job script hands on to all it starts, says nothing.
+    """
+    if _number("WORLD_SIZE") > 1:
+        names = ["RANK"] if "RANK" in os.environ else ["LOCAL_RANK", "NODE_RANK"]
+    elif "SLURM_STEP_ID" in os.environ and _number("SLURM_NTASKS") > 1:
+        names = ["SLURM_PROCID"]
+    else:
+        return True
+    return all(_number(name) == 0 for name in names)
+
+
+def _number(name: str) -> int:
+    """A number of the environment; 0 where it is none."""
+    said = os.environ.get(name, "")
+    return int(said) if said.isdecimal() else 0
 
 
 def pick_device(accelerator: str) -> torch.device:
@@ -28,7 +42,7 @@ def pick_device(accelerator: str) -> torch.device:
         return torch.device("cpu")
     if torch.cuda.is_available():
         # Of the processes that train together, each has a GPU of its own.
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", _number("LOCAL_RANK"))
     if accelerator == "auto":
         return torch.device("cpu")
     raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")

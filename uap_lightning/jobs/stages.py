@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from uap_lightning.attacks.filling import Recipe, fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.attacks.registry import recorded
 from uap_lightning.attacks.universal import Attack
-from uap_lightning.core.device import pick_device, pick_precision
+from uap_lightning.core.device import is_first, pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
 from uap_lightning.core.terminal import console
@@ -28,6 +29,7 @@ from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_ba
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.results.row import Row
 from uap_lightning.training.callbacks import ComputeMetrics
+from uap_lightning.training.checkpoint_io import AtomicCheckpointIO
 from uap_lightning.training.module import RectifierModule
 
 # What a defence was trained on, as plain strings and numbers.
@@ -147,6 +149,9 @@ def build_trainer(
         UapError: Lightning refuses an argument.
     """
     precision = training.precision if training else "32-true"
+    if is_first():
+        # Lightning takes a number that a job script hands on for this process's own.
+        setattr(rank_zero_only, "rank", 0)  # noqa: B010 - declared as a plain function
     steps = count_steps(training, crops) if training else 0
     epochs = math.ceil(steps / epoch_of(training, crops)) if training else 0
     # A file is no place for bars.
@@ -162,6 +167,7 @@ def build_trainer(
         default_root_dir=cfg.paths.output_dir,
         max_steps=steps,
         max_epochs=epochs,
+        plugins=[AtomicCheckpointIO()],
     )
 
 

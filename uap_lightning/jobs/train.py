@@ -35,6 +35,7 @@ from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
 from uap_lightning.results.screen import show
 from uap_lightning.training.callbacks import FitDetector
+from uap_lightning.training.checkpoint_io import own_checkpoint
 from uap_lightning.training.fitting import DetectorSample, fit_on_crops
 from uap_lightning.training.module import RectifierModule, read_condition
 
@@ -134,11 +135,10 @@ def find_checkpoint(cfg: TrainConfig, folder: Path, condition: Condition) -> str
     Raises:
         UapError: it is not ours, or was trained under another condition.
     """
-    last = folder / "checkpoints" / "last.ckpt"
-    path = cfg.ckpt_path or (str(last) if last.exists() else None)
+    path = cfg.ckpt_path or own_checkpoint(folder / "checkpoints" / "last.ckpt")
     if path is None:
         return None
-    found = read_condition(path)
+    found = read_condition(str(path))
     for key, value in condition.items():
         if found.get(key) != value:
             raise UapError(

@@ -8,7 +8,7 @@ from torch import nn
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.networks.target import TargetNetwork
-from uap_lightning.networks.weights import load_into, read_weights
+from uap_lightning.networks.weights import check_classes, load_into, read_weights
 
 
 def timm_classifier(
@@ -34,6 +34,7 @@ def timm_classifier(
             f"network.model is {model}, which timm does not have: see timm.list_models() "
             f"(near it: {near})."
         )
+    check_classes(classes)
     if weights is None:
         network = _with_own_weights(model)
     else:

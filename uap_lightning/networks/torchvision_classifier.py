@@ -11,7 +11,7 @@ from torchvision.models import WeightsEnum
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.networks.target import TargetNetwork
-from uap_lightning.networks.weights import load_into, read_weights
+from uap_lightning.networks.weights import check_classes, load_into, read_weights
 
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
@@ -49,6 +49,7 @@ def torchvision_classifier(
             f"network.model is {model}, which torchvision does not have as a classifier: choose "
             f"one of {', '.join(names)}."
         )
+    check_classes(classes)
     default: WeightsEnum = torchvision.models.get_model_weights(model)["DEFAULT"]
     own_input = mean is not None or std is not None or bgr
     if weights is None:

@@ -26,7 +26,7 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no narrower set of errors for a bad file
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UapError(
             f"{path} is not a state dict that torch loads with weights_only=True ({reason}): "
             "save model.state_dict() and give that file."
@@ -55,6 +55,19 @@ def check_file(path: Path, sha256: str | None) -> None:
         raise UapError(
             f"{path} has SHA-256 {found}: expected {sha256}; fetch the file again or set "
             "network.sha256 to the checksum of the file you trust."
+        )
+
+
+def check_classes(classes: int | None) -> None:
+    """That a number of classes is one that a classifier may have.
+
+    Raises:
+        UapError: it is below 1 or above a million.
+    """
+    if classes is not None and not 1 <= classes <= 1_000_000:
+        raise UapError(
+            f"network.classes is {classes}: expected the number of classes of network.weights, "
+            "from 1 to a million, or null for the library's own."
         )
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from uap_lightning.networks.caffe.normalisation import AcrossChannels
 from uap_lightning.networks.caffe.release import CaffeLayout
 from uap_lightning.networks.caffe.released_network import released_network
 from uap_lightning.networks.target import TargetNetwork
@@ -25,11 +26,11 @@ class CaffeNet(nn.Sequential):
                 conv1=nn.Conv2d(3, 96, 11, stride=4),
                 relu1=nn.ReLU(),
                 pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
-                norm1=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0),
+                norm1=AcrossChannels(5, alpha=1e-4, beta=0.75, k=1.0),
                 conv2=nn.Conv2d(96, 256, 5, padding=2, groups=2),
                 relu2=nn.ReLU(),
                 pool2=nn.MaxPool2d(3, 2, ceil_mode=True),
-                norm2=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0),
+                norm2=AcrossChannels(5, alpha=1e-4, beta=0.75, k=1.0),
                 conv3=nn.Conv2d(256, 384, 3, padding=1),
                 relu3=nn.ReLU(),
                 conv4=nn.Conv2d(384, 384, 3, padding=1, groups=2),

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uap_lightning.networks.caffe.normalisation import AcrossChannels
 from uap_lightning.networks.caffe.release import CaffeLayout
 from uap_lightning.networks.caffe.released_network import released_network
 from uap_lightning.networks.target import TargetNetwork
@@ -82,7 +83,7 @@ class GoogLeNetBvlc(nn.Module):
         )
         self.fc = nn.Linear(1024, classes)
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.norm = AcrossChannels(5, alpha=1e-4, beta=0.75, k=1.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: N x 3 x H x W, blue first and centred, to N x classes."""

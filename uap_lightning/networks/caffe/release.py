@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.networks.caffe.normalisation import AcrossChannels
 
 Array = NDArray[np.float32]
 
@@ -115,8 +116,8 @@ def _find(
 
 
 def _check_norms(release: Release, model: nn.Module, layout: CaffeLayout, path: Path) -> None:
-    """That the file's normalisations are the network's; torch has Caffe's alpha, over the size."""
-    own = next(module for module in model.modules() if isinstance(module, nn.LocalResponseNorm))
+    """That the file's normalisations are the network's; files have alpha of one element."""
+    own = next(module for module in model.modules() if isinstance(module, AcrossChannels))
     expected = [own.size, own.k, own.alpha / own.size, own.beta]
     for layer, norm in release.norms.items():
         if len(norm) != 4 or not np.allclose(norm, expected, rtol=1e-3, atol=0):

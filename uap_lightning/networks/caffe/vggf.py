@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from uap_lightning.networks.caffe.normalisation import AcrossChannels
 from uap_lightning.networks.caffe.release import CaffeLayout
 from uap_lightning.networks.caffe.released_network import released_network
 from uap_lightning.networks.target import TargetNetwork
@@ -24,11 +25,11 @@ class VggF(nn.Sequential):
             OrderedDict(
                 conv1=nn.Conv2d(3, 64, 11, stride=4),
                 relu1=nn.ReLU(),
-                norm1=nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0),
+                norm1=AcrossChannels(5, alpha=5e-4, beta=0.75, k=2.0),
                 pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
                 conv2=nn.Conv2d(64, 256, 5, padding=2),
                 relu2=nn.ReLU(),
-                norm2=nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0),
+                norm2=AcrossChannels(5, alpha=5e-4, beta=0.75, k=2.0),
                 pool2=nn.MaxPool2d(3, 2, ceil_mode=True),
                 conv3=nn.Conv2d(256, 256, 3, padding=1),
                 relu3=nn.ReLU(),

