@@ -1,7 +1,7 @@
 """Whether ``predict`` keeps the guard busy and its memory flat, on generated JPEG images.
 
 In rounds of 1,000 images: the bare guard in a loop over one batch that lies in memory, then the
-rows of ``uap_lightning.predict`` from files to a CSV file. In turns, so that a machine whose speed
+rows of ``uap_lightning.predict`` from files to a file. In turns, so that a machine whose speed
 drifts slows both:
 
     python benchmarks/predict_throughput.py --defense outputs/quickstart/defense --images 10000
@@ -22,8 +22,9 @@ from PIL import Image
 
 from uap_lightning.core.device import pick_device
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs.classify import new_file, read_names, reader, rows, writer
+from uap_lightning.jobs.classify import read_names, reader, rows
 from uap_lightning.jobs.config import build, find_conf, register_schemas
+from uap_lightning.jobs.part import append
 
 ROUND = 1_000
 
@@ -77,8 +78,7 @@ def main() -> None:
     workers = os.cpu_count() or 1
     short = read.keywords["short"]
     ratios, memory = [], []
-    with tempfile.TemporaryDirectory() as place, new_file(Path(place, "found.csv")) as file:
-        write = writer(file, ".csv")
+    with tempfile.TemporaryDirectory() as place, Path(place, "part").open("a", buffering=1) as file:
         for number in range(-(-arguments.images // ROUND) + 1):
             count = min(ROUND, arguments.images - ROUND * (number - 1)) if number else 200
             folder = Path(place, f"{number:03}")
@@ -86,7 +86,7 @@ def main() -> None:
             alone = bare(guard, count, cfg.batch_size)
             started = time.perf_counter()
             for row in rows(guard, folder, read, names, cfg.batch_size, workers):
-                write(row)
+                append(file, row, folder)
             seconds = time.perf_counter() - started
             if not number:  # the first round warms up
                 continue

@@ -23,10 +23,8 @@ from uap_lightning.jobs.schema import (
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations import __main__ as entry
 
-SETTINGS = {
-    "rectifier": {"_target_": "uap_lightning.rectifiers.ResidualPRN", "width": 8, "blocks": 2},
-    "detector": {"_target_": "uap_lightning.detectors.DctSvm", "size": 32},
-}
+# Arguments of the parts of the ``defense`` fixture.
+SETTINGS = {"rectifier": {"width": 8, "blocks": 2}, "detector": {"size": 32}}
 TINY = ("network=tiny", "data=generated", "name=run")
 QUICK = (*TINY, "bank.train=2", "bank.test=1", "bank.extended=4", "rectifier.training.steps=12")
 QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")

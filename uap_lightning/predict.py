@@ -6,7 +6,7 @@ from uap_lightning.jobs.predict import predict
 
 def main() -> None:
     """Console script ``uap-predict``."""
-    launch(predict, "predict", resumes=False)
+    launch(predict, "predict")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from uap_lightning.detectors import DETECTORS
 
+
+# The name that a defence folder calls it by.
+@DETECTORS.register("energy")
 class Energy(nn.Module):
     """Scores log ||I - R(I)||_2 against the middle between clean and perturbed images."""
 

@@ -4,7 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uap_lightning.rectifiers import RECTIFIERS
 
+
+# The name that a defence folder calls it by.
+@RECTIFIERS.register("learned_blur")
 class LearnedBlur(nn.Module):
     """One ``side`` x ``side`` filter, the same for each channel; it starts as the identity.
 

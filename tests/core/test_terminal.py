@@ -25,7 +25,7 @@ def test_what_a_terminal_would_obey_is_left_out(text, shown):
 
 
 def test_a_failure_is_one_plain_line(monkeypatch, capsys):
-    monkeypatch.setattr(terminal.console, "file", None)
+    monkeypatch.setattr(terminal.console, "_file", None)  # `file` would give back a closed one
     with pytest.raises(SystemExit) as exited:
         fail("the file a\x1b[2J\nb [red] is gone")
     assert exited.value.code == 1

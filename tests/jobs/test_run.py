@@ -75,7 +75,7 @@ def test_the_whole_way_writes_what_the_contract_says(caplog):
     assert Path("outputs/run/panel.png").stat().st_size > 1000
     defense = load_defense("outputs/run/defense")
     assert (defense.size, defense.condition["classes"]) == (32, 8)
-    card = Path("outputs/run/defense/model_card.md").read_text()
+    card = Path("outputs/run/defense/README.md").read_text()
     assert f"| Defense rate | {rate:.1f} % [" in card
     assert Path("outputs/run/csv/metrics.csv").is_file()
 

@@ -12,6 +12,7 @@ from uap_lightning.core.errors import UapError
 
 GREY = (0.299, 0.587, 0.114)
 FLOOR = 1e-3
+LARGEST = 1024
 
 
 class DctSvm(nn.Module):
@@ -23,13 +24,14 @@ class DctSvm(nn.Module):
     kept as buffers, so that it is saved without pickle and exports with the rest.
 
     Args:
-        size: side of the images in pixels.
+        size: side of the images in pixels, 1-1024.
         pool: the features are averaged over blocks of pool x pool coefficients; 1 is the
             paper's. A small collection needs fewer features than it has images.
         c: inverse strength of the SVM's regularisation (C of scikit-learn's ``LinearSVC``).
 
     Raises:
-        UapError: ``pool`` does not divide ``size``, or ``c`` is not positive.
+        UapError: ``size`` is out of its range, ``pool`` does not divide it, or ``c`` is not
+            positive.
     """
 
     transform: Tensor
@@ -41,7 +43,9 @@ class DctSvm(nn.Module):
 
     def __init__(self, size: int, pool: int = 1, c: float = 1.0) -> None:
         super().__init__()
-        if pool < 1 or size % pool:
+        if not isinstance(size, int) or not 1 <= size <= LARGEST:
+            raise UapError(f"detector.size is {size!r}: expected 1 to {LARGEST} pixels.")
+        if not isinstance(pool, int) or pool < 1 or size % pool:
             raise UapError(
                 f"detector.pool is {pool}: expected a divisor of the image side {size}, such as 1."
             )
@@ -69,8 +73,11 @@ class DctSvm(nn.Module):
                 f"images are {difference.shape[-2]} x {difference.shape[-1]}: expected "
                 f"{size} x {size}, the size the detector was fitted on; crop or resize them."
             )
-        grey = (difference * self.grey).sum(1)
-        coefficients = self.transform @ grey @ self.transform.T
+        # Matrices in double: whether a GPU multiplies float32 ones with ten bits of mantissa or
+        # with 23 is a switch of its process. Apple's GPUs have neither double nor that switch.
+        kind = torch.float32 if difference.device.type == "mps" else torch.float64
+        grey, transform = (difference * self.grey).sum(1), self.transform.to(kind)
+        coefficients = (transform @ grey.to(kind) @ transform.T).to(grey.dtype)
         logarithms = coefficients.abs().clamp_min(FLOOR).log()
         if self.pool > 1:
             logarithms = functional.avg_pool2d(logarithms[:, None], self.pool)
@@ -79,7 +86,7 @@ class DctSvm(nn.Module):
     def forward(self, difference: Tensor) -> Tensor:
         """The score of each difference: N x 3 x H x W to N; above 0 means perturbed."""
         standardised = (self.features(difference) - self.mean) / self.scale
-        return standardised @ self.weight + self.bias
+        return (standardised * self.weight).sum(1) + self.bias
 
     def fit(self, features: Tensor, perturbed: Tensor) -> None:
         """Fit B on features of clean and perturbed images.

@@ -1,41 +1,78 @@
 """The defence folder: the trained rectifier and detector as files, each with its digest."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from hydra.utils import get_object
 from torch import nn
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.core.registry import Registry
 from uap_lightning.core.storage import (
     digest_of,
     digest_of_file,
     make_folder,
-    read_json,
+    read_as,
     read_tensors,
     write_json,
     write_tensors,
 )
+from uap_lightning.detectors import DETECTORS
+from uap_lightning.detectors.dct_svm import LARGEST
+from uap_lightning.rectifiers import RECTIFIERS
 
-SCHEMA = 1
 RECORD = "defense.json"
-_PARTS = ("rectifier", "detector")
-_OURS = ("uap_lightning.rectifiers", "uap_lightning.detectors")
-TRUST = "UAP_TRUST"
-CARD = "model_card.md"
-# What a defence folder consists of; a model card may lie beside these.
 TRAINED_ON = "trained_on.json"
-FILES = (RECORD, TRAINED_ON, *(f"{part}.safetensors" for part in _PARTS))
+CARD = "README.md"  # the model card, which the Hub shows; a folder may do without
+_PARTS: dict[str, Registry] = {"rectifier": RECTIFIERS, "detector": DETECTORS}
+# What a defence folder consists of, and how many bytes of each are read at most.
+_BYTES = {RECORD: 2**20, TRAINED_ON: 2**28, **{f"{part}.safetensors": 2**31 for part in _PARTS}}
+FILES = tuple(_BYTES)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to build both parts: ``name`` in the registry, and the constructor's arguments."""
+
+    rectifier: dict[str, Any]
+    detector: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of the settings and the condition, and of each other file."""
+
+    content: str
+    trained_on: str
+    rectifier: str
+    detector: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """``defense.json``."""
+
+    schema: Literal[1]
+    condition: dict[str, Any]
+    settings: Settings
+    sha256: Digests
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """``trained_on.json``: identities of the photographs that no test may use."""
+
+    photographs: list[str]
 
 
 def save_defense(
     folder: Path,
     rectifier: nn.Module,
     detector: nn.Module,
-    settings: dict[str, object],
+    arguments: Mapping[str, Mapping[str, object]],
     condition: dict[str, object],
     trained_on: Sequence[str] = (),
 ) -> None:
@@ -43,24 +80,31 @@ def save_defense(
 
     Args:
         folder: created if need be.
-        rectifier: trained.
-        detector: fitted.
-        settings: how to build both: ``rectifier`` and ``detector``, each with its ``_target_``.
+        rectifier: trained; of a class that :data:`~uap_lightning.rectifiers.RECTIFIERS` names.
+        detector: fitted; of a class that :data:`~uap_lightning.detectors.DETECTORS` names.
+        arguments: of both constructors, under ``rectifier`` and ``detector``.
         condition: what it was trained on: network, classes, norm, size, bank and so on.
         trained_on: identities of the photographs it was trained on, which no test may use.
+
+    Raises:
+        UapError: a class has no name, or the folder cannot be written.
     """
-    make_folder(folder)
-    digests = {"content": digest_of([settings, condition])}
-    write_json(folder / TRAINED_ON, {"photographs": list(trained_on)})
-    digests["trained_on"] = digest_of_file(folder / TRAINED_ON)
-    for part, module in zip(_PARTS, (rectifier, detector), strict=True):
-        path = folder / f"{part}.safetensors"
-        write_tensors(path, module.state_dict(), {})
-        digests[part] = digest_of_file(path)
-    write_json(
-        folder / RECORD,
-        {"schema": SCHEMA, "condition": condition, "settings": settings, "sha256": digests},
+    modules = {"rectifier": rectifier, "detector": detector}
+    settings = Settings(
+        **{
+            part: {"name": registry.name_of(type(modules[part])), **arguments[part]}
+            for part, registry in _PARTS.items()
+        }
     )
+    make_folder(folder)
+    write_json(folder / TRAINED_ON, asdict(TrainedOn(list(trained_on))))
+    for part, module in modules.items():
+        write_tensors(folder / f"{part}.safetensors", module.state_dict(), {})
+    digests = Digests(
+        digest_of([asdict(settings), condition]),
+        *(digest_of_file(folder / name) for name in FILES if name != RECORD),
+    )
+    write_json(folder / RECORD, asdict(Record(1, condition, settings, digests)))
 
 
 @dataclass(frozen=True)
@@ -73,7 +117,7 @@ class Defense:
         condition: what it was trained on.
         size: side in pixels of the images it was trained on.
         trained_on: identities of the photographs it was trained on.
-        digest: SHA-256 of its ``defense.json``, which holds the digests of both files.
+        digest: SHA-256 of its ``defense.json``, which holds the digests of the other files.
     """
 
     rectifier: nn.Module
@@ -87,128 +131,112 @@ class Defense:
 def load_defense(folder: str | Path) -> Defense:
     """Read a defence folder that :func:`save_defense` wrote.
 
-    It may come from elsewhere: only classes of uap_lightning are built, and those of the modules
-    that the environment variable ``UAP_TRUST`` names, separated by commas.
+    It may come from elsewhere. It names classes that are registered, imports nothing by itself
+    (see :class:`~uap_lightning.core.registry.Registry` for classes of your own), and asks for no
+    more memory than a large defence takes.
 
     Raises:
-        UapError: a file is missing, altered, truncated or not ours, or of a newer schema.
+        UapError: a file is missing, altered, truncated or not ours, or of another schema; or
+            what it describes does not work.
     """
     folder = Path(folder)
     path = folder / RECORD
-    content = read_json(path, "a defence folder written by uap_lightning.train")
-    schema, settings = content.get("schema"), content.get("settings")
-    digests, condition = content.get("sha256"), content.get("condition")
-    if schema != SCHEMA:
-        raise UapError(
-            f"{path} has schema {schema}: expected {SCHEMA}; use the version of uap-lightning "
-            "that wrote it, or train again."
-        )
-    if not (
-        isinstance(settings, dict) and isinstance(digests, dict) and isinstance(condition, dict)
-    ):
-        raise UapError(f"{path} lacks its settings: expected a file that training wrote.")
-    for name in ("content", "trained_on", *_PARTS):
-        if not isinstance(digests.get(name), str):
-            raise UapError(
-                f"{path} lacks the SHA-256 of its {name}: put the original back, or train again."
-            )
-    if digests["content"] != digest_of([settings, condition]):
+    for name, most in _BYTES.items():
+        _check_file(folder / name, most)
+    record = read_as(path, Record, "a defence folder written by this version's training")
+    settings = asdict(record.settings)
+    if record.sha256.content != digest_of([settings, record.condition]):
         raise UapError(
             f"{path} was altered (the SHA-256 of its settings differs): put the original back, or "
             "train again."
         )
-    size = _read_size(condition, settings, path)
-    _check_digest(folder / TRAINED_ON, path, digests["trained_on"])
-    trained_on = _read_trained_on(folder / TRAINED_ON)
-    modules = {}
-    for part in _PARTS:
-        file = folder / f"{part}.safetensors"
-        _check_digest(file, path, digests[part])
-        modules[part] = _build(settings.get(part), path, file).eval()
-    return Defense(
-        modules["rectifier"],
-        modules["detector"],
-        condition,
-        size,
-        frozenset(trained_on),
-        digest_of_file(path),
-    )
-
-
-def _read_size(condition: dict[str, object], settings: dict[str, object], path: Path) -> int:
-    """The side of the images; the detector's, where it has one, must be the same."""
-    size, detector = condition.get("size"), settings.get("detector")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+    size = record.condition.get("size")
+    if type(size) is not int or not 1 <= size <= LARGEST:
         raise UapError(
-            f"{path} has condition.size {size}: expected the side of the images in pixels; put "
-            "the original back, or train again."
+            f"{path} has condition.size {size!r}: expected the side of the images in pixels, from "
+            f"1 to {LARGEST}; put the original back, or train again."
         )
-    fitted = detector.get("size", size) if isinstance(detector, dict) else size
-    if fitted != size:
-        raise UapError(
-            f"{path} has condition.size {size} and a detector of size {fitted}: expected the "
-            "same; put the original back, or train again."
-        )
-    return size
-
-
-def _read_trained_on(file: Path) -> list[str]:
-    photographs = read_json(file, "the photographs trained on").get("photographs")
-    if not isinstance(photographs, list) or not all(isinstance(p, str) for p in photographs):
-        raise UapError(
-            f"{file} has no list photographs of strings: put the original back, or train again."
-        )
-    return photographs
-
-
-def _check_digest(file: Path, record: Path, expected: object) -> None:
-    if digest_of_file(file) != expected:
-        raise UapError(
-            f"{file} is not the file that {record} describes (its SHA-256 differs): put the "
-            "original back, or train again."
-        )
-
-
-def _build(settings: object, path: Path, file: Path) -> nn.Module:
-    """A module from its settings and the file of its tensors.
-
-    The settings may come from elsewhere, and name trusted classes only.
-    """
-    arguments = dict(settings) if isinstance(settings, dict) else {}
-    target = str(arguments.pop("_target_", None))
-    named = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
-    trusted = tuple(f"{name}." for name in (*_OURS, *named))
-    found: object = None
-    if target.startswith(trusted):
-        try:
-            found = get_object(target)
-        except Exception as error:  # hydra re-raises whatever the import raised
+    for name in FILES[1:]:
+        if digest_of_file(folder / name) != getattr(record.sha256, Path(name).stem):
             raise UapError(
-                f"{path} asks for {target}, which this version of uap-lightning does not have: "
-                "use the version that wrote it, or run where Python finds a module of your own."
-            ) from error
-    # Our modules import others, which are within their reach and not ours.
-    if not (
-        isinstance(found, type)
-        and issubclass(found, nn.Module)
-        and f"{found.__module__}.".startswith(trusted)
-    ):
+                f"{folder / name} is not the file that {path} describes (its SHA-256 differs): "
+                "put the original back, or train again."
+            )
+    trained_on = read_as(folder / TRAINED_ON, TrainedOn, "the photographs trained on")
+    rectifier = _build(RECTIFIERS, settings["rectifier"], folder)
+    detector = _build(DETECTORS, settings["detector"], folder)
+    _try(rectifier, detector, size, path)
+    photographs = frozenset(trained_on.photographs)
+    return Defense(rectifier, detector, record.condition, size, photographs, digest_of_file(path))
+
+
+def _check_file(file: Path, most: int) -> None:
+    """Refuse what cannot be read to its end, or is larger than any file that training writes."""
+    try:
+        status = file.stat()
+    except OSError:
+        return  # told where it is read
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
         raise UapError(
-            f"{path} asks for {target}: expected a rectifier or a detector of uap_lightning; if "
-            f"it is your own, set {TRUST}={target.partition('.')[0]} in the environment."
+            f"{file} is not a regular file of at most {most} bytes: put the original back, or "
+            "train again."
         )
+
+
+def _build(registry: Registry, settings: dict[str, Any], folder: Path) -> nn.Module:
+    """A module from its settings, which may come from elsewhere, and the file of its tensors."""
+    record, file = folder / RECORD, folder / f"{registry.kind}.safetensors"
+    arguments = dict(settings)
+    try:
+        found = registry.find(arguments.pop("name", None))
+    except UapError as error:
+        raise UapError(f"{record}: {error}") from error
     tensors = read_tensors(file)[0]
     try:
-        if target.startswith(tuple(f"{name}." for name in _OURS)):
-            # Without memory first: settings may ask for more than there is.
+        if found.__module__.startswith(f"{__package__.partition('.')[0]}."):
+            # Without memory first: settings may ask for more than the file holds.
             with torch.device("meta"):
-                found(**arguments).load_state_dict(tensors, assign=True)
-        module: nn.Module = found(**arguments)
-        module.load_state_dict(tensors)
+                found(**arguments).load_state_dict(tensors, strict=True, assign=True)
+        module = found(**arguments)
+        for name, own in module.state_dict().items():
+            if name in tensors and tensors[name].dtype != own.dtype:
+                raise TypeError(f"{name} is {tensors[name].dtype} and should be {own.dtype}")
+        module.load_state_dict(tensors, strict=True)
     except Exception as error:  # a constructor raises what it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UapError(
-            f"{file} or its settings in {path} do not fit {target} ({reason}): use the version of "
-            "uap-lightning that wrote them, or train again."
+            f"{file} or its settings in {record} do not fit the {registry.kind} "
+            f"{settings['name']} ({_short(error)}): use the version of uap-lightning that wrote "
+            "them, or train again."
         ) from error
-    return module
+    for name, tensor in module.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UapError(
+                f"{file} holds values in {name} that are not finite: its training diverged, or it "
+                "was altered; put the original back, or train again."
+            )
+    return module.eval()
+
+
+@torch.no_grad()
+def _try(rectifier: nn.Module, detector: nn.Module, size: int, path: Path) -> None:
+    """Refuse settings that build something which does not work: one grey image goes through."""
+    images = torch.full((1, 3, size, size), 127.0)
+    try:
+        rectified = rectifier(images)
+        score = detector(images - rectified)
+        shapes = (tuple(rectified.shape), tuple(score.shape))
+        if shapes != (tuple(images.shape), (1,)):
+            raise ValueError(f"they return {shapes[0]} and {shapes[1]}")
+        if not rectified.isfinite().all() or not score.isfinite().all():
+            raise ValueError("they return values that are not finite")
+    except Exception as error:  # modules raise what they like
+        raise UapError(
+            f"the rectifier and the detector of {path} do not work on an image of side {size} "
+            f"({_short(error)}): put the original back, or train again."
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    """What an error says, on one line, without the hundreds of names that it may list."""
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return said if len(said) <= 300 else f"{said[:300]}…"

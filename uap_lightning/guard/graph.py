@@ -1,8 +1,9 @@
 """The guard as one file: ONNX or torch.export.
 
 Network, rectifier, DCT, SVM and decision become one graph with the input ``images`` (N x 3 x size x
-size, RGB, 0-255) and the outputs of :data:`OUTPUTS`. ONNX needs ``pip install
-'uap-lightning[export]'``; the file needs onnxruntime alone.
+size, RGB, 0-255; N may be 0) and the outputs of :data:`OUTPUTS`. No graph can refuse an image: one
+with a value that is not finite or outside of 0-255 has NaN as logits and score, and counts as
+perturbed. ONNX needs ``pip install 'uap-lightning[export]'``; the file needs onnxruntime alone.
 """
 
 import copy
@@ -31,8 +32,13 @@ class GuardGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images (N x 3 x H x W, 0-255) to logits, score, decision and rectified images."""
-        given, score, rectified = self.guard.gate(images.float())
-        return self.guard.network(given), score, score > 0, rectified
+        seen = self.guard.judge(images.float())
+        if not images.is_floating_point():
+            return seen.logits, seen.score, seen.perturbed, seen.rectified
+        invalid = ~((images >= 0) & (images <= 255)).flatten(1).all(1)
+        logits = torch.where(invalid[:, None], torch.nan, seen.logits)
+        score = torch.where(invalid, torch.nan, seen.score)
+        return logits, score, seen.perturbed | invalid, seen.rectified
 
 
 class HalfLayer(nn.Module):
@@ -119,6 +125,7 @@ def to_onnx(program: ExportedProgram, record: dict[str, object]) -> bytes:
                 program,
                 input_names=["images"],
                 output_names=list(OUTPUTS),
+                dynamic_shapes=({0: "batch"},),
                 dynamo=True,
                 external_data=False,
                 verbose=False,

@@ -126,6 +126,17 @@ class Guard(nn.Module):
             raise UapError("the guard was put together by hand: use one that Guard.load returned.")
         return self._defense
 
+    def rectify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """R(images) and the detector's score of what that removed, in full precision.
+
+        Args:
+            images: float N x 3 x H x W, 0-255, not checked.
+        """
+        with _full_precision(images.device):
+            rectified: Tensor = self.rectifier(images)
+            score: Tensor = self.detector(images - rectified)
+        return rectified, score
+
     def gate(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the network is given of float images, the detector's score, and R(images).
 
@@ -136,9 +147,7 @@ class Guard(nn.Module):
             images, rectified where the score is above 0 (N x 3 x H x W), the score (N), and
             the rectified images (N x 3 x H x W).
         """
-        with _full_precision(images.device):
-            rectified = self.rectifier(images)
-            score = self.detector(images - rectified)
+        rectified, score = self.rectify(images)
         given = torch.where((score > 0)[:, None, None, None], rectified, images)
         if self.soft_gate:
             weight = score.sigmoid()
@@ -146,32 +155,45 @@ class Guard(nn.Module):
             given = given + slope * (rectified - images).detach()
         return given, score, rectified
 
+    def judge(self, images: Tensor) -> Inspection:
+        """Gate and network, without the checks of the door: differentiable, and exportable.
+
+        Args:
+            images: float N x 3 x H x W, 0-255; an attack may step out of the range.
+        """
+        given, score, rectified = self.gate(images)
+        return Inspection(self.network(given), score, score > 0, rectified)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images, through the defence; differentiable in the images.
 
         Args:
-            images: N x 3 x H x W, RGB, 0-255, uint8 or float.
+            images: N x 3 x H x W, RGB, 0-255, uint8 or float, on the guard's device; a batch of
+                no image is refused.
 
         Raises:
-            UapError: the images break the pixel contract.
+            UapError: the images break the pixel contract, or are on another device.
         """
-        check_images(images)
-        logits: Tensor = self.network(self.gate(images.float())[0])
-        return logits
+        return self.judge(self._checked(images)).logits
 
     @torch.no_grad()
     def inspect(self, images: Tensor) -> Inspection:
-        """Classify images and say what was detected and rectified.
-
-        Args:
-            images: N x 3 x H x W, RGB, 0-255, uint8 or float.
+        """Classify images and say what was detected and rectified; takes what a call takes.
 
         Raises:
-            UapError: the images break the pixel contract.
+            UapError: as in a call.
         """
+        return self.judge(self._checked(images))
+
+    def _checked(self, images: Tensor) -> Tensor:
         check_images(images)
-        given, score, rectified = self.gate(images.float())
-        return Inspection(self.network(given), score, score > 0, rectified)
+        device = self.network.mean.device
+        if images.device != device:
+            raise UapError(
+                f"images are on {images.device} and the guard is on {device}: move one of them by "
+                f".to({str(device)!r})."
+            )
+        return images.float()
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
@@ -221,7 +243,7 @@ def _numbers(name: str, values: Iterable[float]) -> list[float]:
 
 def _compare(defense: Defense, network: TargetNetwork, *, named: bool) -> None:
     """Refuse what cannot work and warn of what was not measured."""
-    classes = _count_classes(network, defense.size)
+    classes = network.classes(defense.size)
     trained, expected = defense.condition.get("train_network"), defense.condition.get("classes")
     other_classes = isinstance(expected, int) and classes != expected
     other_name = named and trained is not None and network.name != trained
@@ -233,29 +255,3 @@ def _compare(defense: Defense, network: TargetNetwork, *, named: bool) -> None:
             "measure this pair by python -m uap_lightning.evaluate.",
             stacklevel=3,
         )
-
-
-def _count_classes(network: TargetNetwork, size: int) -> int:
-    try:
-        with torch.no_grad():
-            logits = network(torch.full((1, 3, size, size), 127.0, device=network.mean.device))
-    except Exception as error:  # a network of any make raises what it likes
-        weights = chain(network.model.parameters(), network.model.buffers())
-        kinds = {tensor.dtype for tensor in weights if tensor.is_floating_point()}
-        for kind in kinds - {torch.float32}:
-            raise UapError(
-                f"the network {network.name} has parameters that are {kind}: expected "
-                "torch.float32; call .float() on it before it is loaded."
-            ) from error
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UapError(
-            f"the defence was trained on images of side {size}, which the network {network.name} "
-            f"does not take ({reason}): train a defence with data.crop set to the network's size."
-        ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UapError(
-            f"the network {network.name} returns {found}: expected N x K logits; wrap it in a "
-            "module that returns its logits."
-        )
-    return int(logits.shape[1])

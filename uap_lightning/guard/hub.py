@@ -9,6 +9,8 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import make_folder
 from uap_lightning.guard.defense_folder import CARD, FILES, load_defense
 
+_SENT = [*FILES, CARD]
+
 
 def push(folder: Path, repo: str, *, private: bool = False, api: Any = None) -> None:
     """Put a defence folder on the Hub, in one commit; its model card becomes the page.
@@ -20,22 +22,24 @@ def push(folder: Path, repo: str, *, private: bool = False, api: Any = None) -> 
         api: a ``huggingface_hub.HfApi``; one with the stored login when None.
 
     Raises:
-        UapError: the folder is not whole, or the Hub refuses.
+        UapError: the folder is not whole, a file of it is a link, or the Hub refuses.
     """
     load_defense(folder)
+    for name in _SENT:
+        if (folder / name).is_symlink():
+            raise UapError(
+                f"{folder / name} is a link, and what it points to may not be meant for others: "
+                "put a copy of the file in its place."
+            )
     api = api or _api()
-    from huggingface_hub import CommitOperationAdd
-
-    paths = {name: folder / name for name in FILES}
-    if (folder / CARD).is_file():
-        paths |= {CARD: folder / CARD, "README.md": folder / CARD}
     try:
-        operations = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
-            for name, path in paths.items()
-        ]
         api.create_repo(repo, private=private, exist_ok=True)
-        api.create_commit(repo, operations=operations, commit_message="Add the defence")
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=_SENT,
+            commit_message="Add the defence",
+        )
     except Exception as error:  # the Hub's client raises its own and its transports' errors
         raise _told(f"{folder} could not be pushed to {repo}", error) from error
 
@@ -50,27 +54,33 @@ def pull(repo: str, folder: Path, *, revision: str | None = None, api: Any = Non
         api: a ``huggingface_hub.HfApi``; one with the stored login when None.
 
     Raises:
-        UapError: the folder exists, the Hub refuses, or what it holds is not a whole defence.
+        UapError: the folder exists or cannot be made, the Hub refuses, or what it holds is not a
+            whole defence.
     """
-    if folder.exists():
-        raise UapError(f"{folder} exists: give another folder, or remove it.")
     api = api or _api()
-    make_folder(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
-        fetched = Path(place) / "fetched"
-        try:
-            api.snapshot_download(
-                repo, revision=revision, allow_patterns=[*FILES, CARD], local_dir=fetched
-            )
-        except Exception as error:  # as in push
-            raise _told(f"{repo} could not be pulled", error) from error
-        whole = make_folder(Path(place) / "whole")
-        # The client keeps notes of its own beside the files.
-        for name in (*FILES, CARD):
-            if (fetched / name).is_file():
-                shutil.copyfile(fetched / name, whole / name)
-        load_defense(whole)
-        whole.rename(folder)
+    try:
+        if folder.exists() or folder.is_symlink():
+            raise UapError(f"{folder} exists: give another folder, or remove it.")
+        make_folder(folder.parent)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".uap_lightning.") as place:
+            fetched = Path(place) / "defense"
+            _fetch(repo, revision, fetched, api)
+            load_defense(fetched)
+            fetched.rename(folder)
+    except OSError as error:
+        raise UapError(
+            f"{folder} cannot be written ({error.strerror}): give a folder in a place that you may "
+            "write to."
+        ) from error
+
+
+def _fetch(repo: str, revision: str | None, folder: Path, api: Any) -> None:
+    try:
+        api.snapshot_download(repo, revision=revision, allow_patterns=_SENT, local_dir=folder)
+    except Exception as error:  # as in push
+        raise _told(f"{repo} could not be pulled", error) from error
+    # The client keeps notes of its own beside the files.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def _api() -> Any:

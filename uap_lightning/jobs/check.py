@@ -13,9 +13,14 @@ from hydra.utils import get_object
 from pydantic import TypeAdapter, ValidationError
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.core.registry import Registry
+from uap_lightning.detectors import DETECTORS
+from uap_lightning.rectifiers import RECTIFIERS
 
 # Keys of a group's node that the command line and other nodes read.
 NOT_ARGUMENTS = ("name", "root")
+# What a defence folder is to name is registered before any work.
+_NAMED: dict[str, Registry] = {"rectifier.model": RECTIFIERS, "detector.model": DETECTORS}
 _PLAIN = (bool, int, float, str, NoneType)
 _LARGEST_WHOLE = 2**32 - 1
 _LARGEST = 1e12
@@ -55,7 +60,7 @@ def check_objects(content: object) -> None:
 
     Raises:
         UapError: an object's ``_target_`` does not exist, does not take an argument, or an
-            argument is of another type or not finite.
+            argument is of another type or not finite; a rectifier or a detector has no name.
     """
     for key, node in _objects(content, ""):
         _check_object(key, node)
@@ -82,6 +87,8 @@ def _check_object(key: str, node: dict[str, Any]) -> None:
             f"{key}._target_ is {target}, which cannot be imported "
             f"({' '.join(str(error).split())}): correct the name or install its package."
         ) from error
+    if key in _NAMED:
+        _NAMED[key].name_of(found)
     named = {k for k in node if not (k.startswith("_") and k.endswith("_"))}
     try:
         signature = inspect.signature(found)

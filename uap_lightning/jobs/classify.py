@@ -1,41 +1,29 @@
-"""Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``.
+"""From the files of a folder to rows: decoded ahead by threads, cropped, judged by the guard."""
 
-Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.cache.to_rgb`), its short side is
-resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
-CSV or JSON Lines file, in the order of the folder; a file that is no image has a row that says why.
-"""
-
-import csv
-import json
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import make_folder
 from uap_lightning.data.crops import crop_origins
 from uap_lightning.data.decoding import CorruptImage, Pixels, read_pixels
 from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.part import COLUMNS, Row, name_of
 
-log = logging.getLogger(__name__)
-
-Row = dict[str, str | int | float | bool | None]
-COLUMNS = ("file", "label", "class", "confidence", "perturbed", "score", "error")
 # Batches that are decoded ahead of the guard: memory does not grow with the folder.
 _AHEAD = 2
+# Of a resized short side: a defence folder of others may ask for anything.
+LARGEST = 4096
 
 
 def rows(
@@ -45,6 +33,7 @@ def rows(
     names: list[str],
     batch_size: int,
     workers: int,
+    skip: int = 0,
 ) -> Iterator[Row]:
     """One row a file, in the order of :func:`files_below`, while threads decode what comes next.
 
@@ -55,10 +44,11 @@ def rows(
         names: of the classes.
         batch_size: images a forward pass.
         workers: threads that decode. Pillow frees the interpreter while it decodes and resizes.
+        skip: files that are done already.
     """
     device = guard.network.mean.device
     parent = root if root.is_dir() else root.parent
-    for batch in decoded(root, read, batch_size, workers):
+    for batch in decoded(root, read, batch_size, workers, skip):
         crops = [found for _, found in batch if not isinstance(found, str)]
         answers: Iterator[tuple[int, float, bool, float]] = iter(())
         if crops:
@@ -74,7 +64,7 @@ def rows(
             )
         for path, found in batch:
             row: Row = dict.fromkeys(COLUMNS)
-            row["file"] = path.relative_to(parent).as_posix()
+            row["file"] = name_of(path, parent)
             if isinstance(found, str):
                 row["error"] = found
             else:
@@ -88,7 +78,7 @@ def rows(
 
 
 def decoded(
-    root: Path, read: Callable[[Path], Pixels], batch_size: int, workers: int
+    root: Path, read: Callable[[Path], Pixels], batch_size: int, workers: int, skip: int = 0
 ) -> Iterator[list[tuple[Path, Pixels | str]]]:
     """Batches of files, each with its crop or the reason why there is none."""
 
@@ -104,7 +94,7 @@ def decoded(
 
     waiting: deque[tuple[tuple[Path, ...], list[Future[Pixels | str]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        files = files_below(root)
+        files = islice(files_below(root), skip, None)
         while paths := tuple(islice(files, batch_size)):
             waiting.append((paths, [pool.submit(attempt, path) for path in paths]))
             if len(waiting) > _AHEAD:
@@ -148,13 +138,16 @@ def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
             enlarged.
 
     Raises:
-        UapError: ``resize`` is smaller than the crop.
+        UapError: ``resize``, or that of training, is smaller than the crop or above 4096.
     """
     size = guard.defense.size
     trained = guard.defense.condition.get("resize")
     short = resize or (trained if isinstance(trained, int) else round(size * 8 / 7))
-    if short < size:
-        raise UapError(f"resize is {short}: expected at least {size}, the size the defence takes.")
+    if not size <= short <= LARGEST:
+        raise UapError(
+            f"resize is {short}: expected at least {size}, the size the defence takes, and at most "
+            f"{LARGEST}."
+        )
     return partial(_read_crop, size=size, short=short)
 
 
@@ -187,35 +180,3 @@ def read_names(path: str | None, guard: Guard) -> list[str]:
             f"network {guard.network.name}."
         )
     return names
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes its place when it is whole, and leaves nothing otherwise.
-
-    Raises:
-        UapError: it cannot be written.
-    """
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Names of files need not be valid text: their bytes are kept.
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise UapError(
-            f"{path} could not be written ({error.strerror}): free some space or choose another "
-            "output."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def writer(file: IO[str], suffix: str) -> Callable[[Row], object]:
-    """Writes rows to a file as CSV (an empty cell for none) or as JSON Lines."""
-    if suffix == ".jsonl":
-        return lambda row: file.write(json.dumps(row, allow_nan=False) + "\n")
-    table = csv.DictWriter(file, COLUMNS)
-    table.writeheader()
-    return table.writerow

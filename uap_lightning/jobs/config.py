@@ -131,6 +131,11 @@ def build(
     return made
 
 
+def arguments_of(node: Mapping[str, Any]) -> dict[str, object]:
+    """What a node hands to its target: all but the keys that are Hydra's own."""
+    return {key: value for key, value in node.items() if not key.startswith("_")}
+
+
 def rectifier_for(data: str) -> str:
     """The rectifier option that suits a data option; a user's own is taken for a small one."""
     return _RECTIFIERS.get(data, "prn_residual")

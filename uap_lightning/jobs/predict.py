@@ -1,8 +1,9 @@
 """Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``.
 
-Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.cache.to_rgb`), its short side is
-resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
+Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.decoding.to_rgb`), its short side
+is resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
 CSV or JSON Lines file, in the order of the folder; a file that is no image has a row that says why.
+Interrupted or killed, the same command goes on from the rows in ``OUTPUT.part``.
 """
 
 import logging
@@ -13,19 +14,16 @@ from omegaconf import DictConfig
 
 from uap_lightning.core.device import pick_device
 from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of
 from uap_lightning.core.terminal import progress_bar
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs.classify import files_below, new_file, read_names, reader, rows, writer
+from uap_lightning.jobs.classify import files_below, read_names, reader, rows
 from uap_lightning.jobs.config import build, typed
 from uap_lightning.jobs.export import check_output
+from uap_lightning.jobs.part import append, keep_rows, open_part, publish
 from uap_lightning.jobs.schema import PredictConfig
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, str | int | float | bool | None]
-COLUMNS = ("file", "label", "class", "confidence", "perturbed", "score", "error")
-# Batches that are decoded ahead of the guard: memory does not grow with the folder.
-_AHEAD = 2
 
 
 def predict(composed: DictConfig) -> None:
@@ -44,13 +42,19 @@ def predict(composed: DictConfig) -> None:
     guard = Guard.load(cfg.defense, build(cfg.network)).to(pick_device(cfg.accelerator))
     read = reader(guard, cfg.resize)
     names = read_names(cfg.class_names, guard)
-    failed = 0
-    with new_file(output) as file, progress_bar() as bar:
-        task = bar.add_task("Classifying", total=count)
-        write = writer(file, output.suffix)
-        workers = cfg.num_workers or os.cpu_count() or 1
-        for row in rows(guard, root, read, names, cfg.batch_size, workers):
-            failed += row["error"] is not None
-            write(row)
-            bar.advance(task)
+    parent = root if root.is_dir() else root.parent
+    settings = digest_of(
+        [guard.defense.digest, guard.network.digest, str(root.resolve()), read.keywords, names]
+    )
+    with open_part(output) as part:
+        kept = keep_rows(part, settings, files_below(root), parent, cfg.batch_size)
+        if kept:
+            log.info("Going on from %s: %d of %d files are done", part, kept, count)
+        with part.open("a", buffering=1) as file, progress_bar() as bar:
+            task = bar.add_task("Classifying", total=count, completed=kept)
+            workers = cfg.num_workers or os.cpu_count() or 1
+            for row in rows(guard, root, read, names, cfg.batch_size, workers, kept):
+                append(file, row, parent)
+                bar.advance(task)
+        failed = publish(part, output)
     log.info("Wrote %s: %d files, %d of them not read (column error)", output, count, failed)

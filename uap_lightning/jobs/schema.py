@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.groups import (
     BankConfig,
+    CacheConfig,
     DetectorConfig,
     Node,
     NormConfig,
@@ -131,6 +132,7 @@ class UseConfig:
     network: Node = MISSING
     output: str = MISSING
     overwrite: bool = False
+    paths: CacheConfig = field(default_factory=CacheConfig)
 
 
 @dataclass

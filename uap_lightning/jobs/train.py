@@ -13,7 +13,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, write_atomically, write_json
 from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, save_defense
-from uap_lightning.jobs.config import build
+from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
@@ -196,9 +196,9 @@ def write_defense(
     data: Collection,
 ) -> Path:
     """Write the defence folder of this run and return its ``defense.json``."""
-    settings: dict[str, object] = {
-        "rectifier": cfg.rectifier.model,
-        "detector": cfg.detector.model,
+    arguments = {
+        "rectifier": arguments_of(cfg.rectifier.model),
+        "detector": arguments_of(cfg.detector.model),
     }
     folder = run.folder / "defense"
     use: dict[str, object] = {
@@ -206,5 +206,5 @@ def write_defense(
         "resize": cfg.data["resize"],
     }
     described = {**condition, **use}
-    save_defense(folder, module.rectifier, module.detector, settings, described, data.trained_on)
+    save_defense(folder, module.rectifier, module.detector, arguments, described, data.trained_on)
     return folder / "defense.json"

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from uap_lightning.core.errors import UapError
 from uap_lightning.networks.weights import digest_of_weights
 
+# Of the images that a door of the package takes.
+_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 class TargetNetwork(nn.Module):
     """A frozen classifier whose input is RGB images with values 0-255.
@@ -45,6 +48,7 @@ class TargetNetwork(nn.Module):
         self.model = model.eval().to(memory_format=torch.channels_last)
         self.name = name
         self.bgr = bgr
+        self._classes: dict[int, int] = {}
         mean = torch.as_tensor(mean, dtype=torch.float32)
         self.register_buffer("mean", mean.view(-1, 1, 1) if mean.ndim == 1 else mean)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
@@ -92,21 +96,33 @@ class TargetNetwork(nn.Module):
         """The number of classes, from one grey image of side ``size``; later calls remember it.
 
         Raises:
-            UapError: the network does not take images of this size.
+            UapError: the network does not take images of this size, or returns no N x K logits.
         """
+        if size not in self._classes:
+            self._classes[size] = self._count_classes(size)
+        return self._classes[size]
+
+    @torch.no_grad()
+    def _count_classes(self, size: int) -> int:
         try:
-            with torch.no_grad():
-                logits = self(torch.full((1, 3, size, size), 127.0, device=self.mean.device))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            logits = self(torch.full((1, 3, size, size), 127.0, device=self.mean.device))
+        except Exception as error:  # a network of any make raises what it likes
+            kinds = {t.dtype for t in self.state_dict().values() if t.is_floating_point()}
+            for kind in kinds - {torch.float32}:
+                raise UapError(
+                    f"the network {self.name} has parameters that are {kind}: expected "
+                    "torch.float32; call .float() on it before it is used."
+                ) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UapError(
-                f"data.crop is {size}, which the network {self.name} does not take ({reason}): "
-                "set data.crop to the size it was made for, such as 224."
+                f"the network {self.name} does not take images of side {size} ({reason}): set "
+                "data.crop, in training too, to the size it was made for, such as 224."
             ) from error
-        if logits.ndim != 2:
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise UapError(
-                f"the network {self.name} returns a tensor of shape {tuple(logits.shape)}: "
-                "expected N x K logits of a classifier."
+                f"the network {self.name} returns {found}: expected N x K logits; wrap it in a "
+                "module that returns its logits."
             )
         return int(logits.shape[1])
 
@@ -118,28 +134,31 @@ def check_images(images: object) -> None:
         images: what a caller handed in.
 
     Raises:
-        UapError: no tensor, not N x 3 x H x W, neither uint8 nor floating point, or outside
-            0-255.
+        UapError: no dense tensor of N x 3 x H x W with at least one image, neither uint8 nor
+            floating point, or a value outside of 0-255.
     """
     if not isinstance(images, Tensor):
         raise UapError(
             f"images are a {type(images).__name__}: expected a tensor of N x 3 x H x W; "
             "torch.from_numpy makes one of an array."
         )
+    if images.is_nested or images.layout != torch.strided or images.is_meta:
+        kind = "nested" if images.is_nested else "meta" if images.is_meta else images.layout
+        raise UapError(f"images are a tensor that is {kind}: expected a dense one with values.")
     if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         raise UapError(
             f"images have shape {tuple(images.shape)}: expected N x 3 x H x W, RGB, at least one."
         )
+    if images.dtype not in _TYPES:
+        raise UapError(f"images are {images.dtype}: expected uint8 or float32 with values 0-255.")
     if images.dtype == torch.uint8:
         return
-    if not images.is_floating_point():
-        raise UapError(f"images are {images.dtype}: expected uint8 or float32 with values 0-255.")
-    if not (images.min() >= 0 and images.max() <= 255):
+    least, largest = (float(value) for value in images.detach().aminmax())
+    if not (least >= 0 and largest <= 255):
         raise UapError(
-            f"images span {float(images.min()):.4g} to {float(images.max()):.4g}: "
-            "expected values 0-255, not normalised ones."
+            f"images span {least:.4g} to {largest:.4g}: expected values 0-255, not normalised ones."
         )
-    if 0 < images.max() <= 1:
+    if 0 < largest <= 1:
         raise UapError(
             "images span 0 to 1: expected values 0-255; multiply them by 255 "
             "(a batch of black images is passed as uint8)."

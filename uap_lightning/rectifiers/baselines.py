@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from uap_lightning.core.dct import dct_matrix
 from uap_lightning.core.errors import UapError
+from uap_lightning.rectifiers.ranges import check_range
 
 # Step of Chambolle's iteration: it converges up to 1/4.
 TAU = 0.25
@@ -35,8 +36,7 @@ class JPEG(nn.Module):
 
     def __init__(self, quality: int = 75) -> None:
         super().__init__()
-        if not 1 <= quality <= 100:
-            raise UapError(f"rectifier.model.quality is {quality}: expected 1 to 100, such as 75.")
+        check_range("quality", quality, 1, 100)
         self.quality = quality
 
     def forward(self, images: Tensor) -> Tensor:
@@ -98,8 +98,7 @@ class BitDepth(nn.Module):
 
     def __init__(self, bits: int = 3) -> None:
         super().__init__()
-        if not 1 <= bits <= 8:
-            raise UapError(f"rectifier.model.bits is {bits}: expected 1 to 8, such as 3.")
+        check_range("bits", bits, 1, 8)
         self.step: float = 255 / (2**bits - 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -111,20 +110,17 @@ class Gaussian(nn.Module):
     """Gaussian blur, with the image mirrored at its border.
 
     Args:
-        sigma: in pixels.
-        radius: of the kernel in pixels, in each direction.
+        sigma: in pixels, 0.01-1000.
+        radius: of the kernel in pixels, in each direction, 1-100.
 
     Raises:
-        UapError: one of them is not positive.
+        UapError: one of them is out of its range.
     """
 
     def __init__(self, sigma: float = 1.0, radius: int = 3) -> None:
         super().__init__()
-        if sigma <= 0 or radius < 1:
-            raise UapError(
-                f"rectifier.model has sigma {sigma} and radius {radius}: expected a sigma above 0 "
-                "and a radius of at least 1, such as 1.0 and 3."
-            )
+        check_range("sigma", sigma, 0.01, 1000.0)
+        check_range("radius", radius, 1, 100)
         self.sigma = sigma
         self.radius = radius
 
@@ -140,16 +136,15 @@ class Median(nn.Module):
     """Median of a square window in each channel, with the image mirrored at its border.
 
     Args:
-        radius: of the window in pixels; 1 is 3 x 3.
+        radius: of the window in pixels, 1-5; 1 is 3 x 3.
 
     Raises:
-        UapError: ``radius`` is not positive.
+        UapError: ``radius`` is out of its range.
     """
 
     def __init__(self, radius: int = 1) -> None:
         super().__init__()
-        if radius < 1:
-            raise UapError(f"rectifier.model.radius is {radius}: expected at least 1.")
+        check_range("radius", radius, 1, 5)
         self.radius = radius
 
     def forward(self, images: Tensor) -> Tensor:
@@ -167,20 +162,17 @@ class TotalVariation(nn.Module):
     Minimises ||u - f||^2 / 2 + weight * TV(u) over u, with the isotropic total variation.
 
     Args:
-        weight: of the total variation, in pixel units; the larger, the smoother.
-        iterations: of the projection.
+        weight: of the total variation, in pixel units, 0.01-10,000; the larger, the smoother.
+        iterations: of the projection, 1-1000.
 
     Raises:
-        UapError: one of them is not positive.
+        UapError: one of them is out of its range.
     """
 
     def __init__(self, weight: float = 10.0, iterations: int = 50) -> None:
         super().__init__()
-        if weight <= 0 or iterations < 1:
-            raise UapError(
-                f"rectifier.model has weight {weight} and iterations {iterations}: expected a "
-                "weight above 0 and at least 1 iteration, such as 10.0 and 50."
-            )
+        check_range("weight", weight, 0.01, 10_000.0)
+        check_range("iterations", iterations, 1, 1000)
         self.weight = weight
         self.iterations = iterations
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uap_lightning.rectifiers.ranges import check_range
+
 
 class ResidualBlock(nn.Module):
     """Convolution, ReLU, convolution, add the input, ReLU.
@@ -32,14 +34,17 @@ class PRN(nn.Module):
     (x - mean) / scale and the image is output * output_scale + mean.
 
     Args:
-        width: feature maps of the body; the paper's is 64.
-        blocks: residual blocks; the paper's is 5.
-        tail_width: maps before the last convolution; the paper's is 16.
+        width: feature maps of the body, 1-256; the paper's is 64.
+        blocks: residual blocks, 0-20; the paper's is 5.
+        tail_width: maps before the last convolution, 1-256; the paper's is 16.
         tail_kernel: side of the last two convolutions: 3 in the paper, 1 in the authors' code.
         mean: subtracted from the pixels, one number a channel.
         scale: divides the pixels.
         output_scale: multiplies the last convolution's output; the authors' code has 1, so
             that their network has to learn the scale of the pixels.
+
+    Raises:
+        UapError: one of them is out of its range.
     """
 
     mean: Tensor
@@ -55,6 +60,10 @@ class PRN(nn.Module):
         output_scale: float = 127.5,
     ) -> None:
         super().__init__()
+        check_range("width", width, 1, 256)
+        check_range("blocks", blocks, 0, 20)
+        check_range("tail_width", tail_width, 1, 256)
+        check_range("tail_kernel", tail_kernel, 1, 15)
         self.register_buffer("mean", torch.tensor([float(m) for m in mean]).view(3, 1, 1))
         self.scale = scale
         self.output_scale = output_scale

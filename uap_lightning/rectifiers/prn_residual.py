@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uap_lightning.rectifiers.ranges import check_range
+
 # Pixel units that the last convolution's output is counted in: larger ones overshoot at first.
 GAIN = 4.0
 IMAGE_SPREAD = 64.0
@@ -37,12 +39,17 @@ class ResidualPRN(nn.Module):
     padded and cropped.
 
     Args:
-        width: feature maps at half resolution.
-        blocks: residual blocks at the second scale; half as many stand before it and after it.
+        width: feature maps at half resolution, 1-128.
+        blocks: residual blocks at the second scale, 0-20; half as many stand before it and after.
+
+    Raises:
+        UapError: one of them is out of its range.
     """
 
     def __init__(self, width: int = 32, blocks: int = 2) -> None:
         super().__init__()
+        check_range("width", width, 1, 128)
+        check_range("blocks", blocks, 0, 20)
         self.head = nn.Conv2d(24, width, 3, padding=1)
         self.before = nn.Sequential(*(Block(width) for _ in range(blocks // 2)))
         self.coarse = nn.Sequential(
@@ -64,7 +71,10 @@ class ResidualPRN(nn.Module):
         mean = functional.avg_pool2d(functional.pad(padded, (3, 3, 3, 3), mode="reflect"), 7, 1)
         high = ((padded - mean) / HIGH_PASS_SPREAD).clamp(-HIGH_PASS_LIMIT, HIGH_PASS_LIMIT)
         both = torch.cat([(padded - 127.5) / IMAGE_SPREAD, high], 1)
-        blocks = functional.pixel_unshuffle(both, 2).contiguous(memory_format=torch.channels_last)
+        # functional.pixel_unshuffle, but for a batch of no image, which that one does not take.
+        n, c, h, w = both.shape
+        cells = both.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
+        blocks = cells.flatten(1, 3).contiguous(memory_format=torch.channels_last)
         maps = self.before(self.head(blocks))
         maps = self.after(maps + self.coarse(maps))
         correction = functional.pixel_shuffle(self.tail(maps), 2)

@@ -1,4 +1,4 @@
-"""``model_card.md`` in a defence folder: what it is, what was measured, and what was not."""
+"""The ``README.md`` of a defence folder: what it is, what was measured, and what was not."""
 
 import json
 from collections.abc import Mapping

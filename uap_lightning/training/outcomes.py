@@ -26,8 +26,8 @@ def outcomes(
         coin: uniform draw of each, N.
     """
     perturbed = (images + rho).clamp(0, 255)
-    rectified_clean = guard.rectifier(images)
-    rectified_perturbed = guard.rectifier(perturbed)
+    rectified_clean, score_clean = guard.rectify(images)
+    rectified_perturbed, score_perturbed = guard.rectify(perturbed)
     return Outcomes(
         photograph=photograph,
         label=label,
@@ -36,8 +36,8 @@ def outcomes(
         perturbed=guard.network.predict(perturbed),
         rectified_clean=guard.network.predict(rectified_clean),
         rectified_perturbed=guard.network.predict(rectified_perturbed),
-        score_clean=guard.detector(images - rectified_clean),
-        score_perturbed=guard.detector(perturbed - rectified_perturbed),
+        score_clean=score_clean,
+        score_perturbed=score_perturbed,
     )
 
 

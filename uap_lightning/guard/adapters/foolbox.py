@@ -15,8 +15,7 @@ class GateAndNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images, through the defence: float N x 3 x H x W, 0-255, to N x K."""
-        logits: Tensor = self.guard.network(self.guard.gate(images)[0])
-        return logits
+        return self.guard.judge(images).logits
 
 
 def foolbox_model(guard: Guard, *, soft_gate: bool = False) -> PyTorchModel:

@@ -3,7 +3,10 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import composed
+from tests.tiny import composed, environment
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.decoding import read_pixels, to_rgb
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs.classify import COLUMNS, decoded, files_below, reader, rows
+from uap_lightning.jobs.classify import decoded, files_below, reader, rows
+from uap_lightning.jobs.part import COLUMNS, open_part
 from uap_lightning.jobs.predict import predict
 
 
@@ -166,6 +170,9 @@ def test_the_short_side_is_that_of_training_unless_told(defense, network, images
         assert np.array_equal(crop, whole[top : top + 32, left : left + 32])
     with pytest.raises(UapError, match="resize is 31: expected at least 32"):
         reader(guard, 31)
+    guard.defense.condition["resize"] = 10**6
+    with pytest.raises(UapError, match="resize is 1000000"):
+        reader(guard, None)
     del guard.defense.condition["resize"]
     assert reader(guard, None).keywords["short"] == 37
 
@@ -227,16 +234,130 @@ def test_a_file_that_exists_is_kept_unless_told(defense, images):
     assert len(table()) == 1
 
 
-def test_nothing_is_left_of_a_command_that_broke_off(defense, images, monkeypatch):
-    save(images, 4)
+@contextmanager
+def interrupted(monkeypatch, after):
+    """The guard is stopped, as by a kill, when it has seen ``after`` batches."""
+    seen, inspect = [], Guard.inspect
 
-    def broken(*_):
-        raise KeyboardInterrupt
+    def broken(guard, x):
+        seen.append(len(x))
+        if len(seen) > after:
+            raise KeyboardInterrupt
+        return inspect(guard, x)
 
-    monkeypatch.setattr(Guard, "inspect", broken)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "inspect", broken)
+        yield seen
+
+
+@pytest.mark.parametrize("output", ["found.csv", "found.jsonl"])
+def test_an_interrupted_command_goes_on_where_it_was(defense, images, monkeypatch, output):
+    save(images, 11)
+    Path("photos/004.png").write_bytes(b"none")
+    os.rename(b"photos/001.png", b"photos/001\xff\n.png")  # noqa: PTH104 - bytes
+    cfg = settings(defense, f"output={output}", "batch_size=3")
+    predict(cfg)
+    whole = Path(output).read_bytes()
+    Path(output).unlink()
+    with interrupted(monkeypatch, after=2) as seen:
+        with pytest.raises(KeyboardInterrupt):
+            predict(cfg)
+        assert seen == [3, 2, 3]
+    left = {"defense", "photos", f"{output}.part"}
+    assert {p.name for p in Path().iterdir()} == left
+    # torn in the middle of a row, as a kill or a full disk leaves it
+    part = Path(f"{output}.part")
+    part.write_bytes(part.read_bytes() + b'{"mark": "12-')
+    with interrupted(monkeypatch, after=9) as seen:
+        predict(cfg)
+        assert seen == [3, 2]
+    assert Path(output).read_bytes() == whole
+    assert {p.name for p in Path().iterdir()} == {"defense", "photos", output}
+
+
+@pytest.mark.parametrize("change", ["replaced", "new", "gone", "resize", "names", "batch_size"])
+def test_rows_that_no_longer_hold_are_computed_again(defense, images, monkeypatch, change):
+    save(images, 8)
+    Path("names.txt").write_text("\n".join("abcdefgh"))
+    with interrupted(monkeypatch, after=3), pytest.raises(KeyboardInterrupt):
+        predict(settings(defense, "batch_size=2"))
+    more = ["batch_size=2"]
+    if change == "replaced":
+        Path("photos/003.png").write_bytes(Path("photos/006.png").read_bytes())
+    elif change == "new":
+        os.link("photos/006.png", "photos/002b.png")
+    elif change == "gone":
+        Path("photos/002.png").unlink()
+    else:
+        changed = {"resize": "resize=48", "names": "class_names=names.txt"}
+        more = [changed.get(change, "batch_size=4"), *more][: 1 if change == "batch_size" else 2]
+    predict(settings(defense, *more))
+    found = Path("found.csv").read_bytes()
+    predict(settings(defense, *more, "output=anew.csv"))
+    assert found == Path("anew.csv").read_bytes()
+
+
+def test_one_process_writes_an_output(defense, images):
+    save(images, 2)
+    with (
+        open_part(Path("found.csv")),
+        pytest.raises(UapError, match=r"another process writes found\.csv"),
+    ):
         predict(settings(defense))
-    assert sorted(p.name for p in Path().iterdir()) == ["defense", "photos"]
+    predict(settings(defense))
+    assert len(table()) == 2
+
+
+def test_a_killed_process_leaves_what_the_next_one_takes_up(defense, images):
+    """SIGKILL when the third batch is judged."""
+    save(images, 6)
+    dying = """
+import os, signal, sys
+from uap_lightning.guard.guard import Guard
+inspect, seen = Guard.inspect, []
+def dies(guard, x):
+    seen.append(x)
+    if len(seen) > 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inspect(guard, x)
+Guard.inspect = dies
+from uap_lightning.predict import main
+main()
+"""
+    words = ["images=photos", "output=found.csv", f"defense={defense}", "network=tiny"]
+    words += ["accelerator=cpu", "batch_size=2"]
+    done = subprocess.run(
+        [sys.executable, "-c", dying, *words], env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    assert len(Path("found.csv.part").read_text().splitlines()) == 5
+    predict(settings(defense, "batch_size=2"))
+    assert [row["file"] for row in table()] == [f"{i:03}.png" for i in range(6)]
+    assert sorted(p.name for p in Path().iterdir()) == ["defense", "found.csv", "photos"]
+
+
+def test_no_cell_is_a_formula(defense, images):
+    """As a spreadsheet reads it: text of others begins with none of the characters that compute."""
+    first = "=+-@\t\r\n"
+    save(images, len(first))
+    for i, character in enumerate(first):
+        Path(f"photos/{i:03}.png").rename(f"photos/{character}cmd|' &calc'!A{i}.png")
+    Path("photos/=SUM(1).txt").write_text("none")
+    Path("names.txt").write_text("\n".join(f"{c}1+1" for c in "=+-@=+-@"))
+    predict(settings(defense, "class_names=names.txt"))
+    found = table()
+    assert len(found) == len(first) + 1
+    for row in found:
+        for key in ("file", "class", "error"):
+            assert not row[key].startswith(tuple(first)), row
+    assert sorted(row["file"] for row in found) == sorted(
+        f"'{path.name}" for path in Path("photos").iterdir()
+    )
+    # numbers stay numbers, and JSON Lines keep the names as they are
+    assert any(float(row["score"]) < 0 for row in found if row["score"])
+    predict(settings(defense, "class_names=names.txt", "output=found.jsonl"))
+    lines = [json.loads(line) for line in Path("found.jsonl").read_text().splitlines()]
+    assert {line["file"] for line in lines} == {path.name for path in Path("photos").iterdir()}
 
 
 def test_names_that_are_no_text_are_kept(defense, images):
@@ -259,6 +380,7 @@ def test_names_that_are_no_text_are_kept(defense, images):
         (["batch_size=0"], "batch_size is 0"),
         (["num_workers=0"], "num_workers is 0"),
         (["resize=20"], "resize is 20"),
+        (["resize=1000000"], "resize is 1000000: .* at most 4096"),
         (["class_names=missing.txt"], "cannot be read"),
         (["class_names=photos/000.png"], "class_names"),
         (["class_names=three.txt"], "has 3 lines: expected 8"),

@@ -1,11 +1,11 @@
-"""The rectifiers: sizes as published, scales, and what they leave alone."""
+"""The paper's rectifier: sizes as published, and its convolutions by hand."""
 
 import pytest
 import torch
 from hydra.utils import instantiate
 
 from tests.tiny import composed
-from uap_lightning.rectifiers import PRN, ResidualPRN
+from uap_lightning.rectifiers import PRN
 
 
 def count(module):
@@ -37,18 +37,3 @@ def test_the_prn_is_convolutions_by_hand():
         maps = (maps + conv(block.second, conv(block.first, maps).clamp_min(0))).clamp_min(0)
     expected = conv(prn.tail[1], conv(prn.tail[0], maps)) * 127.5 + 127.5
     torch.testing.assert_close(prn(x), expected, rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.parametrize("size", [(16, 16), (17, 16), (15, 13)])
-def test_the_residual_prn_starts_as_the_identity_at_any_size(size):
-    x = torch.rand(2, 3, *size) * 255
-    assert torch.equal(ResidualPRN(width=8, blocks=1)(x), x)
-
-
-def test_the_residual_prn_stays_in_range():
-    torch.manual_seed(0)
-    prn = ResidualPRN(width=8, blocks=1)
-    torch.nn.init.normal_(prn.tail.weight, std=5)
-    rectified = prn(torch.rand(2, 3, 16, 16) * 255)
-    assert rectified.min() >= 0
-    assert rectified.max() <= 255

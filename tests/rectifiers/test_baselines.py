@@ -17,13 +17,13 @@ from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.train import train
 from uap_lightning.rectifiers import (
     JPEG,
+    Bilateral,
     BitDepth,
     DCTCompression,
     Gaussian,
     Median,
     TotalVariation,
 )
-from uap_lightning.rectifiers.bilateral import Bilateral
 
 NAMES = (
     "identity",
@@ -160,13 +160,19 @@ def test_every_option_keeps_shape_range_and_dtype_and_has_nothing_to_train(x, na
 @pytest.mark.parametrize(
     ("name", "setting", "said"),
     [
-        ("jpeg", "quality=0", "quality is 0"),
+        ("jpeg", "quality=0", "quality is 0: expected a whole number from 1 to 100"),
+        ("median", "radius=6", "radius is 6: expected a whole number from 1 to 5"),
+        ("prn", "width=0", "width is 0: expected a whole number from 1 to 256"),
+        ("prn", "blocks=21", "blocks is 21: expected a whole number from 0 to 20"),
+        ("prn", "tail_kernel=16", "tail_kernel is 16"),
+        ("prn_residual", "width=129", "width is 129: expected a whole number from 1 to 128"),
+        ("prn_residual", "blocks=-1", "blocks is -1"),
         ("dct_compression", "compression=1.0", r"compression is 1\.0"),
         ("bit_depth", "bits=9", "bits is 9"),
-        ("gaussian", "sigma=0.0", r"sigma 0\.0"),
+        ("gaussian", "sigma=0.0", r"sigma is 0\.0"),
         ("median", "radius=0", "radius is 0"),
-        ("bilateral", "sigma_color=-1.0", r"sigma_color -1\.0"),
-        ("total_variation", "iterations=0", "iterations 0"),
+        ("bilateral", "sigma_color=-1.0", r"sigma_color is -1\.0"),
+        ("total_variation", "iterations=0", "iterations is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(name, setting, said):

@@ -1,7 +1,6 @@
-"""Target networks: the pixel contract, and weights that fit or are refused."""
+"""The frozen wrapper: the pixel contract, gradients, classes and digest."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ from torch import nn
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.networks import TargetNetwork, check_images
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pixels(count=2, size=32, seed=0):
@@ -51,7 +48,7 @@ def test_the_network_stays_frozen_and_gradients_reach_the_pixels():
 def test_a_size_that_the_network_does_not_take_is_told():
     model = nn.Sequential(nn.Flatten(), nn.Linear(7, 2))
     network = TargetNetwork(model, "linear", [0.0] * 3, [1.0] * 3)
-    with pytest.raises(UapError, match=r"data\.crop is 8, which the network linear does not take"):
+    with pytest.raises(UapError, match=r"linear does not take images of side 8 .* data\.crop"):
         network.classes(8)
 
 
@@ -94,3 +91,17 @@ def test_the_digest_follows_the_input_contract():
     others = [digest(mean=(3.0, 2.0, 1.0)), digest(std=(2.0,) * 3), digest(bgr=True), digest(image)]
     assert digest() == digest()
     assert len({digest(), *others}) == 5
+
+
+def test_the_classes_are_counted_once_a_size():
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x):
+            seen.append(x.shape[-1])
+            return x.mean((2, 3))
+
+    network = TargetNetwork(Spy(), "spy", [0.0] * 3, [1.0] * 3)
+    assert [network.classes(size) for size in (8, 8, 16, 8, 16)] == [3] * 5
+    assert seen == [8, 16]
+    assert copy.deepcopy(network).classes(8) == 3

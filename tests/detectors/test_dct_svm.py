@@ -6,9 +6,10 @@ import scipy.fft
 import torch
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from torch.overrides import TorchFunctionMode
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.detectors import DctSvm, NoDetector, fit_detector
+from uap_lightning.detectors import DctSvm
 
 
 def differences(count, size, seed):
@@ -63,35 +64,9 @@ def test_a_fitted_detector_survives_its_state_dict():
     assert set(detector.state_dict()) == {"mean", "scale", "weight", "bias"}
 
 
-def test_fitting_sees_what_the_rectifier_removed():
-    removed = differences(40, 8, 4)
-    perturbed = torch.arange(40) % 2 == 0
-    removed[perturbed] *= 20
-    images = torch.full((40, 3, 8, 8), 100.0)
-
-    class Rectifier(torch.nn.Module):
-        def forward(self, batch):
-            return images[:10] - removed[self.start : self.start + 10]
-
-    rectifier = Rectifier()
-
-    def batches():
-        for start in range(0, 40, 10):
-            rectifier.start = start
-            yield images[start : start + 10], perturbed[start : start + 10]
-
-    detector = DctSvm(8)
-    fit_detector(detector, rectifier, batches())
-    assert ((detector(removed) > 0) == perturbed).all()
-
-
-def test_no_detector_fires_always():
-    detector = NoDetector()
-    assert (detector(differences(4, 8, 0)) > 0).all()
-    detector.fit(detector.features(differences(4, 8, 0)), torch.ones(4, dtype=torch.bool))
-
-
-@pytest.mark.parametrize(("settings", "key"), [({"pool": 5}, "pool"), ({"c": 0.0}, "c")])
+@pytest.mark.parametrize(
+    ("settings", "key"), [({"pool": 5}, "pool"), ({"pool": 2.0}, "pool"), ({"c": 0.0}, "c")]
+)
 def test_settings_out_of_range_are_refused(settings, key):
     with pytest.raises(UapError, match=rf"detector\.{key} is"):
         DctSvm(8, **settings)
@@ -113,3 +88,38 @@ def test_one_kind_of_image_is_not_enough():
     detector = DctSvm(8)
     with pytest.raises(UapError, match="both clean and perturbed"):
         detector.fit(torch.zeros(4, 64), torch.ones(4, dtype=torch.bool))
+
+
+class Rounding(TorchFunctionMode):
+    """Multiplies float32 matrices as a GPU does that may: with ten bits of mantissa."""
+
+    def __torch_function__(self, function, types, given=(), named=None):
+        name = getattr(function, "__name__", "")
+        if name in ("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "einsum"):
+            given = [
+                self.cut(x) if isinstance(x, torch.Tensor) and x.dtype == torch.float32 else x
+                for x in given
+            ]
+        return function(*given, **(named or {}))
+
+    @staticmethod
+    def cut(x):
+        return (x.detach().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+def test_the_score_does_not_hang_on_how_matrices_are_multiplied():
+    """As set_float32_matmul_precision does on a GPU, which training sets and a guard does not."""
+    detector = DctSvm(16, pool=2)
+    detector.weight.normal_(generator=torch.Generator().manual_seed(1))
+    x = differences(4, 16, 0)
+    expected = detector(x)
+    with Rounding():
+        rounded, plain = detector(x), x[0, 0] @ x[0, 1]
+    assert not torch.equal(plain, x[0, 0] @ x[0, 1])
+    assert torch.equal(rounded, expected)
+
+
+@pytest.mark.parametrize("size", [0, -8, 8.0, 1025, 10**6])
+def test_a_side_that_is_none_is_refused(size):
+    with pytest.raises(UapError, match=r"detector\.size is"):
+        DctSvm(size)
