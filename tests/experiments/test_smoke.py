@@ -53,7 +53,7 @@ def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path
     assert (row.train_network, row.test_network) == ("tiny", "twin")
     assert row.perturbation_network == "twin"
     line = next(x for x in table.splitlines() if x.startswith("| twin |"))
-    assert f"{row['prn_restoration']:.1f} %" in line
+    assert f"{row.prn_restoration:.1f} %" in line
     with Path("out/tables_4_and_5.csv").open() as file:
         written = list(csv.DictReader(file))
     assert len(written) == 8

@@ -54,7 +54,7 @@ def left(folder):
     return sorted(
         (
             # Where the photographs lie is part of what their cache is called.
-            re.sub("cache/images-[0-9a-f]+", "cache/images", str(path.relative_to(folder))),
+            re.sub("cache/(.?images)-[0-9a-f]+", r"cache/\1", str(path.relative_to(folder))),
             path.read_bytes() if path.parent.name == "defense" else b"",
         )
         for path in stamps(folder)

@@ -286,6 +286,10 @@ def said_by(entry, monkeypatch, capsys, *overrides):
         (["network=tiny", "data=generated", "bank.path=no"], "bank.json cannot be read"),
         (["network=tiny", "data=generated", "accelerator=tpu"], "accelerator is tpu"),
         (["seed="], "seed"),
+        (
+            ["network=tiny", "data=generated", "rectifier=jpeg", "rectifier.training.steps=9"],
+            "a key is set below one that is null",
+        ),
         (["network=tiny", "data=folder"], "data.root"),
         (["network=tiny", "data=generated", "ckpt_path=no.ckpt"], "no.ckpt is not a checkpoint"),
     ],

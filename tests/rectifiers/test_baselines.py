@@ -11,7 +11,6 @@ from scipy import fft, ndimage
 from skimage.restoration import denoise_tv_chambolle
 
 from tests.tiny import QUICK_TRAIN, composed, typed_config
-from uap_lightning.core.errors import UapError
 from uap_lightning.data.generated import generated_image
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.train import train
@@ -179,11 +178,6 @@ def test_settings_out_of_range_are_refused(name, setting, said):
     cfg = typed_config("train", f"rectifier={name}", f"rectifier.model.{setting}")
     with pytest.raises(Exception, match=said):
         instantiate(cfg.rectifier.model)
-
-
-def test_a_filter_cannot_be_trained():
-    with pytest.raises(UapError, match=r"rectifier\.training\.\w+ has no usable value"):
-        typed_config("train", "rectifier=jpeg", "rectifier.training.steps=100")
 
 
 def test_a_filter_is_tested_with_and_without_the_detector(tmp_path):

@@ -62,6 +62,14 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
         if traceback_wanted:
             raise
         fail(_sentence(error))
+    except AssertionError as error:
+        # OmegaConf's own, where an override goes below a node that is null.
+        if traceback_wanted or "Unexpected type for root" not in str(error):
+            raise
+        fail(
+            "a key is set below one that is null, such as rectifier.training of a filter that is "
+            "not trained: leave it out, or choose another option of its group."
+        )
     except KeyboardInterrupt:
         then = "the same command goes on from here" if resumes else "nothing was written"
         console.print(f"interrupted: {then}.", markup=False)
