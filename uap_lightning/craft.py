@@ -1,12 +1,15 @@
 """Fill a bank of perturbations: ``python -m uap_lightning.craft network=... norm=...``."""
 
-from uap_lightning.jobs.craft import craft
-from uap_lightning.jobs.launch import launch
+from uap_lightning.core.interrupt import told_interrupt
 
 
 def main() -> None:
     """Console script ``uap-craft``."""
-    launch(craft, "craft")
+    with told_interrupt():
+        from uap_lightning.jobs.craft import craft
+        from uap_lightning.jobs.launch import launch
+
+        launch(craft, "craft")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ network under test, and the network that the test perturbations are made on wher
 (``network@perturbation_network=vggf``).
 """
 
-from uap_lightning.jobs.evaluate import evaluate
-from uap_lightning.jobs.launch import launch
+from uap_lightning.core.interrupt import told_interrupt
 
 
 def main() -> None:
     """Console script ``uap-evaluate``."""
-    launch(evaluate, "evaluate")
+    with told_interrupt():
+        from uap_lightning.jobs.evaluate import evaluate
+        from uap_lightning.jobs.launch import launch
+
+        launch(evaluate, "evaluate")
 
 
 if __name__ == "__main__":

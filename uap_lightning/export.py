@@ -1,12 +1,15 @@
 """The guard as one file: ``python -m uap_lightning.export defense=FOLDER output=guard.onnx``."""
 
-from uap_lightning.jobs.export import export
-from uap_lightning.jobs.launch import launch
+from uap_lightning.core.interrupt import told_interrupt
 
 
 def main() -> None:
     """Console script ``uap-export``."""
-    launch(export, "export", resumes=False)
+    with told_interrupt():
+        from uap_lightning.jobs.export import export
+        from uap_lightning.jobs.launch import launch
+
+        launch(export, "export", resumes=False)
 
 
 if __name__ == "__main__":

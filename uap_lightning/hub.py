@@ -7,9 +7,7 @@
 import argparse
 from pathlib import Path
 
-from uap_lightning.core.errors import UapError
-from uap_lightning.core.terminal import fail
-from uap_lightning.guard.hub import pull, push
+from uap_lightning.core.interrupt import told_interrupt
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,13 +23,18 @@ def main(arguments: list[str] | None = None) -> None:
     pulled.add_argument("folder", type=Path)
     pulled.add_argument("--revision", help="branch, tag or commit")
     given = parser.parse_args(arguments)
-    try:
-        if given.verb == "push":
-            push(given.folder, given.repo, private=given.private)
-        else:
-            pull(given.repo, given.folder, revision=given.revision)
-    except UapError as error:
-        fail(str(error))
+    with told_interrupt():
+        from uap_lightning.core.errors import UapError
+        from uap_lightning.core.terminal import fail
+        from uap_lightning.guard.hub import pull, push
+
+        try:
+            if given.verb == "push":
+                push(given.folder, given.repo, private=given.private)
+            else:
+                pull(given.repo, given.folder, revision=given.revision)
+        except UapError as error:
+            fail(str(error))
 
 
 if __name__ == "__main__":

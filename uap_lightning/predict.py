@@ -1,12 +1,15 @@
 """Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``."""
 
-from uap_lightning.jobs.launch import launch
-from uap_lightning.jobs.predict import predict
+from uap_lightning.core.interrupt import told_interrupt
 
 
 def main() -> None:
     """Console script ``uap-predict``."""
-    launch(predict, "predict")
+    with told_interrupt():
+        from uap_lightning.jobs.launch import launch
+        from uap_lightning.jobs.predict import predict
+
+        launch(predict, "predict")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@ Craft the bank where it is missing, extend it, train the rectifier, fit the dete
 protocol, write the defence folder and ``results.json``.
 """
 
-from uap_lightning.jobs.launch import launch
-from uap_lightning.jobs.train import train
+from uap_lightning.core.interrupt import told_interrupt
 
 
 def main() -> None:
     """Console script ``uap-train``."""
-    launch(train, "train")
+    with told_interrupt():
+        from uap_lightning.jobs.launch import launch
+        from uap_lightning.jobs.train import train
+
+        launch(train, "train")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ HUGE = "1" + "0" * 23
 # What each kind of value is replaced by, and whether it must be refused. Where it need not, the
 # command may also do what it was asked to.
 VALUES = {
-    bool: {"abc": True, "7": True, "[1]": True, "null": False},
+    bool: {"abc": True, "7": False, "[1]": True, "null": False},
     int: {
         **{"abc": True, "1.5": True, "nan": True, "[1,2]": True, "{a:1}": True, "true": False},
         **{"-3": False, "0": False, HUGE: False, "null": False, "''": True},

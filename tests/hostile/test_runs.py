@@ -111,11 +111,9 @@ def test_a_setting_of_training_that_cannot_be(word, hostile, material):
     hostile("train", *words("train", material, word), expect="either")
 
 
-@pytest.mark.parametrize("command", ["craft", "train", "evaluate"])
-def test_the_paper_s_first_command_without_data(command, hostile, material):
-    defense = [w for w in words("evaluate", material) if w.startswith("defense")]
-    given = defense if command == "evaluate" else []
-    said = hostile(command, "network=googlenet", "norm=linf", *given).said
+@pytest.mark.parametrize("command", ["craft", "train"])
+def test_the_paper_s_first_command_without_data(command, hostile):
+    said = hostile(command, "network=googlenet", "norm=linf").said
     assert "ImageNet" in said
     assert "IMAGENET_DIR" in said
 

@@ -47,7 +47,7 @@ def test_ctrl_c_while_training(hostile, material, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train", "report", "predict", "hub"])
-@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.2, 2.5])
+@pytest.mark.parametrize("seconds", [1.2, 2.5])
 def test_ctrl_c_while_python_imports(seconds, command, server, hostile, tmp_path):
     """A process of its own: what the fork server has imported, this one imports meanwhile."""
     process = subprocess.Popen(

@@ -12,7 +12,7 @@ AWKWARD = {
     **{"dollar": "a$b", "open": "a${b", "backslash": "a\\b", "equals": "a=b", "tab": "a\tb"},
     **{"emoji": "🙂", "bytes": "a\udcffb", "hash": "a#b", "colon": "a:b", "percent": "a%b"},
     **{"tilde": "~a", "at": "a@b", "markup": "[red]a", "escape": "a\x1b[31mb"},
-    **{"number": "007", "star": "a*b", "edges": " a "},
+    **{"number": "007", "star": "a*b"},
 }
 UNKNOWN = {
     **{"key": "nokey=1", "nested": "no.key.at.all=1", "added": "+nokey=1", "option": "--nope"},

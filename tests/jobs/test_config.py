@@ -119,7 +119,7 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["protocol=[]"], "protocol is empty|protocol has no usable value"),
         (["network=timm"], "network.model"),
         (["+attack.stepz=3"], "attack does not fit"),
-        (["+trainer.max_epoch=3"], "trainer does not fit pytorch_lightning.Trainer"),
+        (["+trainer.max_epoch=3"], "trainer does not fit its _target_ pytorch_lightning.Trainer"),
         (["rectifier.model._target_=uap_lightning.Nothing"], "which cannot be imported"),
         (["name='${nothing}'"], "nothing"),
         (["seed=-1"], "seed is -1"),

@@ -156,6 +156,12 @@ def load_defense(folder: str | Path) -> Defense:
             f"{path} has condition.size {size!r}: expected the side of the images in pixels, from "
             f"1 to {LARGEST}; put the original back, or train again."
         )
+    classes = record.condition.get("classes")
+    if classes is not None and (type(classes) is not int or classes < 1):
+        raise UapError(
+            f"{path} has condition.classes {classes!r}: expected their number; put the original "
+            "back, or train again."
+        )
     for name in FILES[1:]:
         if digest_of_file(folder / name) != getattr(record.sha256, Path(name).stem):
             raise UapError(

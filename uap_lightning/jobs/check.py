@@ -21,7 +21,7 @@ from uap_lightning.rectifiers import RECTIFIERS
 NOT_ARGUMENTS = ("name", "root")
 # What a defence folder is to name is registered before any work.
 _NAMED: dict[str, Registry] = {"rectifier.model": RECTIFIERS, "detector.model": DETECTORS}
-_PLAIN = (bool, int, float, str, NoneType)
+_PLAIN = (bool, int, float, str, dict, list, tuple, NoneType, Any)
 _LARGEST_WHOLE = 2**32 - 1
 _LARGEST = 1e12
 _LONGEST = 200  # bytes that every file system takes for a name, with room for what is added
@@ -100,7 +100,7 @@ def _check_object(key: str, node: dict[str, Any]) -> None:
         signature.bind_partial(**dict.fromkeys(named))
     except TypeError as error:
         raise UapError(
-            f"{key} does not fit {target} ({error}): remove or rename the key."
+            f"{key} does not fit its _target_ {target} ({error}): remove or rename the key."
         ) from error
     hints = _hints(found)
     for name in sorted(named & set(signature.parameters)):
@@ -114,7 +114,7 @@ def _check_argument(key: str, value: object, hint: object) -> None:
     if get_origin(hint) is Callable and not isinstance(value, dict):
         raise UapError(f"{key} is {value!r}: expected an object with its _target_.")
     plain = _plain(hint)
-    if plain is None or isinstance(value, dict):
+    if plain is None or (isinstance(value, dict) and "_target_" in value):
         return
     try:
         TypeAdapter(plain).validate_json(json.dumps(value), strict=True)

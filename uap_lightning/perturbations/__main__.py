@@ -84,6 +84,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """
     options = parser().parse_args(arguments)
     if options.verb == "list":
+        if options.seed < 0:
+            raise UapError(f"--seed is {options.seed}: expected a number of 0 or more.")
         rows = table_of(options.bank, options.extended, options.seed)
         table = Table(*rows[0], box=None)
         for row in rows:

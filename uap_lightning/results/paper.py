@@ -9,6 +9,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from uap_lightning.core.errors import UapError
 
 FILE = Path(__file__).with_name("paper.yaml")
+_LARGEST = 10_000_000  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ def read_paper(path: str | None) -> list[PaperRow]:
         UapError: the file is missing, not YAML, or has other rows than these.
     """
     file = FILE if path is None else Path(path)
+    if file.exists() and not (file.is_file() and file.stat().st_size <= _LARGEST):
+        raise UapError(f"paper is {file}, which is no file of published numbers: give another.")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         return TypeAdapter(_File).validate_python(content).rows
@@ -55,6 +58,6 @@ def read_paper(path: str | None) -> list[PaperRow]:
             f"{file} has a {place} that is not as it should be ({first['msg']}): expected rows: "
             "with one published condition each, as in the package's paper.yaml."
         ) from error
-    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise UapError(f"{file} is not valid YAML ({problem}): correct or restore it.") from error
