@@ -168,6 +168,7 @@ def build_trainer(
         max_steps=steps,
         max_epochs=epochs,
         plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,  # the data modules give each process its part
     )
 
 
