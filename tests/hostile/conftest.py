@@ -11,7 +11,7 @@ from tests.hostile.harness import ALL, Server, summary
 from tests.tiny import QUICK_TRAIN
 
 BAD = ("traceback", "hang", "wrong")
-SHARE = 14  # without HOSTILE=all, one in so many of the cases that a test has
+SHARE = 30  # without HOSTILE=all, one in so many of the cases that a test has
 
 
 def pytest_configure(config):
