@@ -1,5 +1,6 @@
 """The guard's decision rule, its gradient, its door, and the networks it takes."""
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -11,7 +12,7 @@ import torch
 import uap_lightning
 from uap_lightning.core.errors import UapError
 from uap_lightning.guard.defense_folder import load_defense
-from uap_lightning.guard.guard import Guard
+from uap_lightning.guard.guard import Guard, _full_precision
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.tiny import GratingEnergy
 
@@ -143,6 +144,47 @@ def test_a_guard_works_as_it_was_tested(network, images, defense):
         seen = guard.inspect(x)
     assert torch.equal(seen.rectified, expected.rectified)
     assert torch.equal(seen.score, expected.score)
+
+
+@pytest.mark.parametrize("set_by", ["default", "allow_tf32", "all", "conv"])
+def test_no_convolution_of_the_rectifier_takes_tf32(set_by, monkeypatch):
+    """The settings while it works and after, however the caller has set them."""
+    cudnn = torch.backends.cudnn
+
+    def settings():
+        return cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.benchmark, cudnn.enabled
+
+    kept = settings(), cudnn.fp32_precision
+    try:
+        cudnn.benchmark = True
+        if set_by == "allow_tf32":
+            cudnn.allow_tf32 = False
+        elif set_by == "all":
+            cudnn.fp32_precision = "tf32"
+        elif set_by == "conv":
+            cudnn.conv.fp32_precision = "ieee"
+        before = settings()
+        with pytest.raises(KeyError), _full_precision(torch.device("cuda")):
+            assert settings() == ("ieee", "ieee", True, True)
+            assert not cudnn.allow_tf32
+            raise KeyError
+        assert settings() == before
+        with _full_precision(torch.device("cpu")):
+            assert settings() == before
+    finally:
+        cudnn.fp32_precision = kept[1]
+        (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.benchmark, _) = kept[0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_rectifies_as_exactly_as_a_processor(network, images, defense):
+    x = images.take(range(16)).float()
+    expected = load_defense(defense).rectifier.double()(x.double())
+    guard = Guard.load(defense, copy.deepcopy(network).cuda())
+    found = guard.inspect(x.cuda()).rectified.cpu()
+    assert (found - expected).abs().max() < 2e-3
+    # such a difference is seen: the bare rectifier takes TF32
+    assert (guard.rectifier(x.cuda()).cpu() - expected).abs().max() > 2e-3
 
 
 def test_images_of_another_size_are_refused(network, defense):

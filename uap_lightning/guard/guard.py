@@ -2,12 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -196,11 +196,22 @@ class Guard(nn.Module):
         return images.float()
 
 
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """No autocast: in half precision, rounding would be part of what the detector judges."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast and, in convolutions, no TF32: the detector would judge rounding, too."""
+    cudnn: Any = torch.backends.cudnn  # its parts have no types
+    layers = (cudnn.conv, cudnn.rnn) if device.type == "cuda" else ()
+    before = [kind.fp32_precision for kind in layers]
+    half = torch.is_autocast_enabled(device.type)
+    try:
+        # Both kinds: PyTorch refuses to say what allow_tf32 is where they differ.
+        for kind in layers:
+            kind.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False) if half else nullcontext():
+            yield
+    finally:
+        for kind, precision in zip(layers, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def as_target(
