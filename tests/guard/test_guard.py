@@ -12,7 +12,7 @@ import torch
 import uap_lightning
 from uap_lightning.core.errors import UapError
 from uap_lightning.guard.defense_folder import load_defense
-from uap_lightning.guard.guard import Guard, _full_precision
+from uap_lightning.guard.guard import Guard
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.tiny import GratingEnergy
 
@@ -147,33 +147,36 @@ def test_a_guard_works_as_it_was_tested(network, images, defense):
 
 
 @pytest.mark.parametrize("set_by", ["default", "allow_tf32", "all", "conv"])
-def test_no_convolution_of_the_rectifier_takes_tf32(set_by, monkeypatch):
-    """The settings while it works and after, however the caller has set them."""
-    cudnn = torch.backends.cudnn
-
-    def settings():
-        return cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.benchmark, cudnn.enabled
-
-    kept = settings(), cudnn.fp32_precision
-    try:
-        cudnn.benchmark = True
-        if set_by == "allow_tf32":
-            cudnn.allow_tf32 = False
-        elif set_by == "all":
-            cudnn.fp32_precision = "tf32"
-        elif set_by == "conv":
-            cudnn.conv.fp32_precision = "ieee"
-        before = settings()
-        with pytest.raises(KeyError), _full_precision(torch.device("cuda")):
-            assert settings() == ("ieee", "ieee", True, True)
-            assert not cudnn.allow_tf32
-            raise KeyError
-        assert settings() == before
-        with _full_precision(torch.device("cpu")):
-            assert settings() == before
-    finally:
-        cudnn.fp32_precision = kept[1]
-        (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, cudnn.benchmark, _) = kept[0]
+def test_no_convolution_of_the_rectifier_takes_tf32(set_by):
+    """The settings while it works and after, in a process of its own, however they were set."""
+    code = """
+import sys
+import torch
+from uap_lightning.guard.guard import _full_precision
+cudnn = torch.backends.cudnn
+cudnn.benchmark = cudnn.deterministic = True
+if sys.argv[1] == "allow_tf32":
+    cudnn.allow_tf32 = False
+elif sys.argv[1] == "all":
+    cudnn.fp32_precision = "tf32"
+elif sys.argv[1] == "conv":
+    cudnn.conv.fp32_precision = "ieee"
+def others():
+    return cudnn.benchmark, cudnn.deterministic, cudnn.enabled, cudnn.benchmark_limit
+precision, before = cudnn.conv.fp32_precision, others()
+assert precision == {"allow_tf32": "none", "conv": "ieee"}.get(sys.argv[1], "tf32")
+with _full_precision(torch.device("cuda")):
+    assert cudnn.conv.fp32_precision in ("ieee", "none")
+    assert others() == before
+    if sys.argv[1] != "conv":  # PyTorch cannot tell
+        assert not cudnn.allow_tf32
+assert (cudnn.conv.fp32_precision, others()) == (precision, before)
+with _full_precision(torch.device("cpu")):
+    assert cudnn.conv.fp32_precision == precision
+"""
+    command = [sys.executable, "-c", code, set_by]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,7 +4,8 @@ Network, rectifier, DCT, SVM and decision become one graph with the input ``imag
 size, RGB, 0-255; N may be 0) and the outputs of :data:`OUTPUTS`. No graph can refuse an image: one
 with a value that is not finite or outside of 0-255 has NaN as logits and score, and counts as
 perturbed. In half precision the rectifier's layers are halved like the network's: the scores then
-differ a little from the guard's. ONNX needs ``pip install 'uap-lightning[export]'``; the file needs onnxruntime alone.
+differ a little from the guard's. ONNX needs ``pip install 'uap-lightning[export]'``; the file needs
+onnxruntime alone.
 """
 
 import copy
@@ -62,7 +63,8 @@ def to_program(guard: Guard, pixels: torch.dtype, *, half: bool) -> ExportedProg
         guard: loaded from a folder; it is left as it is.
         pixels: type of its input, float32 or uint8.
         half: convolutions and linear layers, also the rectifier's, compute in half precision:
-            the scores differ a little. The rest stays in float32: pixels of 0-255 have too few digits in half precision for I - R(I).
+            the scores differ a little. The rest stays in float32: pixels of 0-255 have too few
+            digits in half precision for I - R(I).
 
     Raises:
         UapError: the guard is not from a folder, or no graph can hold its network or rectifier.
@@ -95,8 +97,9 @@ def _halve(module: nn.Module) -> None:
 
 
 def describe(guard: Guard, pixels: str, precision: int) -> dict[str, object]:
-    """What a file says of itself: its input, the network it holds and this network's own number of
-    classes, which need not be the condition's, the condition trained on and the defence's digest.
+    """What a file says of itself: its input, network, condition and the defence's digest.
+
+    ``classes`` is the network's own number; the condition has that of the network trained for.
     """
     return {
         "network": guard.network.name,

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -198,20 +198,19 @@ class Guard(nn.Module):
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast and, in convolutions, no TF32: the detector would judge rounding, too."""
+    """No autocast and no TF32 in convolutions: rounding would be part of what the detector judges.
+
+    cuDNN's other settings stay as the caller has them.
+    """
     cudnn: Any = torch.backends.cudnn  # its parts have no types
-    layers = (cudnn.conv, cudnn.rnn) if device.type == "cuda" else ()
-    before = [kind.fp32_precision for kind in layers]
-    half = torch.is_autocast_enabled(device.type)
-    try:
-        # Both kinds: PyTorch refuses to say what allow_tf32 is where they differ.
-        for kind in layers:
-            kind.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False) if half else nullcontext():
-            yield
-    finally:
-        for kind, precision in zip(layers, before, strict=True):
-            kind.fp32_precision = precision
+    with ExitStack() as stack:
+        if torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda" and cudnn.conv.fp32_precision == "tf32":
+            kept = ("enabled", "benchmark", "benchmark_limit", "deterministic", "depthwise_kernel")
+            flags = {name: getattr(cudnn, name) for name in kept}
+            stack.enter_context(cudnn.flags(**flags, allow_tf32=False, fp32_precision="ieee"))
+        yield
 
 
 def as_target(

@@ -146,8 +146,8 @@ def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
         resize = trained if isinstance(trained, int) else round(size * 8 / 7)
     if not size <= resize <= LARGEST:
         raise UapError(
-            f"resize is {resize}: expected at least {size}, the size the defence takes, and at most "
-            f"{LARGEST}."
+            f"resize is {resize}: expected at least {size}, the size the defence takes, and at "
+            f"most {LARGEST}."
         )
     return partial(_read_crop, size=size, short=resize)
 
