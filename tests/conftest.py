@@ -80,6 +80,8 @@ def defense(tmp_path, images):
         "size": 32,
         "resize": 40,
         "data": "generated",
+        "rectifier": "prn_residual",
+        "detector": "dct_svm",
     }
     save_defense(tmp_path / "defense", rectifier, detector, SETTINGS, condition)
     return tmp_path / "defense"

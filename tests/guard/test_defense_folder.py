@@ -23,6 +23,8 @@ RECTIFIERS = sorted(path.stem for path in Path(find_conf(), "rectifier").glob("*
 TENSORS = ("rectifier.safetensors", "detector.safetensors")
 PRN = {"name": "prn_residual", **SETTINGS["rectifier"]}
 SVM = {"name": "dct_svm", **SETTINGS["detector"]}
+TOLD = ("train_network", "train_norm", "rectifier", "detector")
+CONDITION = {"size": 32, **dict.fromkeys(TOLD, "name")}
 
 
 def edit(folder, **changes):
@@ -41,13 +43,13 @@ def test_a_defence_folder_brings_back_what_was_saved(tmp_path):
     torch.nn.init.normal_(rectifier.tail.weight, std=0.2)
     detector.weight.normal_()
     path = tmp_path / "d"
-    save_defense(path, rectifier, detector, SETTINGS, {"size": 32}, ["a", "b"])
+    save_defense(path, rectifier, detector, SETTINGS, CONDITION, ["a", "b"])
     assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
     loaded = load_defense(path)
     x = torch.rand(2, 3, 32, 32) * 255
     assert torch.equal(loaded.rectifier(x), rectifier(x))
     assert torch.equal(loaded.detector(x), detector(x))
-    assert loaded.condition == {"size": 32}
+    assert loaded.condition == CONDITION
     assert loaded.trained_on == {"a", "b"}
     assert not loaded.rectifier.training
     written = json.loads((path / "defense.json").read_text())
@@ -68,8 +70,8 @@ def test_a_folder_takes_every_rectifier_that_conf_has(tmp_path, name):
     cfg = typed_config("train", *TINY, f"rectifier={name}")
     arguments = {part: arguments_of(getattr(cfg, part).model) for part in SETTINGS}
     rectifier = build(cfg.rectifier.model)
-    size = {"size": cfg.data["crop"]}
-    save_defense(tmp_path, rectifier, build(cfg.detector.model), arguments, size)
+    condition = {**CONDITION, "size": cfg.data["crop"]}
+    save_defense(tmp_path, rectifier, build(cfg.detector.model), arguments, condition)
     assert type(load_defense(tmp_path).rectifier) is type(rectifier)
     assert "uap_lightning" not in (tmp_path / "defense.json").read_text()
 
@@ -200,6 +202,19 @@ def test_a_folder_of_another_schema_is_refused(defense, name):
             load_defense(defense)
 
 
+@pytest.mark.parametrize("key", TOLD)
+def test_what_results_are_told_by_is_there(defense, key):
+    content = json.loads((defense / "defense.json").read_text())["condition"]
+    for value in (None, 3, ["tiny"]):
+        edit(defense, condition={**content, key: value})
+        with pytest.raises(UapError, match=rf"defense\.json has no text under condition\.{key}:"):
+            load_defense(defense)
+    del content[key]
+    edit(defense, condition=content)
+    with pytest.raises(UapError, match=rf"defense\.json has no text under condition\.{key}:"):
+        load_defense(defense)
+
+
 def tensors(file, change):
     """A change of one file of tensors."""
 
@@ -245,7 +260,7 @@ def filter_of(**arguments):
     """A folder of a filter that has no tensors."""
 
     def make(folder):
-        save_defense(folder, Median(), DctSvm(32), {"rectifier": {}, "detector": {}}, {"size": 32})
+        save_defense(folder, Median(), DctSvm(32), {"rectifier": {}, "detector": {}}, CONDITION)
         settings(arguments)(folder)
 
     return make

@@ -179,3 +179,11 @@ def test_the_name_of_a_network_is_in_the_record(guard, network):
     assert isinstance(guard.network, TargetNetwork)
     record = describe(guard, "uint8", 16)
     assert (record["network"], record["size"], record["pixels"]) == ("tiny", 32, "uint8")
+
+
+def test_the_record_has_the_classes_of_the_network_it_holds(defense):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 5))
+    with pytest.warns(UserWarning, match="of 5 classes"):
+        record = describe(Guard.load(defense, model), "float32", 32)
+    assert record["classes"] == 5
+    assert record["condition"]["classes"] == 8

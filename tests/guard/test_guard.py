@@ -1,5 +1,6 @@
 """The guard's decision rule, its gradient, its door, and the networks it takes."""
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -143,6 +144,50 @@ def test_a_guard_works_as_it_was_tested(network, images, defense):
         seen = guard.inspect(x)
     assert torch.equal(seen.rectified, expected.rectified)
     assert torch.equal(seen.score, expected.score)
+
+
+@pytest.mark.parametrize("set_by", ["default", "allow_tf32", "all", "conv"])
+def test_no_convolution_of_the_rectifier_takes_tf32(set_by):
+    """The settings while it works and after, in a process of its own, however they were set."""
+    code = """
+import sys
+import torch
+from uap_lightning.guard.guard import _full_precision
+cudnn = torch.backends.cudnn
+cudnn.benchmark = cudnn.deterministic = True
+if sys.argv[1] == "allow_tf32":
+    cudnn.allow_tf32 = False
+elif sys.argv[1] == "all":
+    cudnn.fp32_precision = "tf32"
+elif sys.argv[1] == "conv":
+    cudnn.conv.fp32_precision = "ieee"
+def others():
+    return cudnn.benchmark, cudnn.deterministic, cudnn.enabled, cudnn.benchmark_limit
+precision, before = cudnn.conv.fp32_precision, others()
+assert precision == {"allow_tf32": "none", "conv": "ieee"}.get(sys.argv[1], "tf32")
+with _full_precision(torch.device("cuda")):
+    assert cudnn.conv.fp32_precision in ("ieee", "none")
+    assert others() == before
+    if sys.argv[1] != "conv":  # PyTorch cannot tell
+        assert not cudnn.allow_tf32
+assert (cudnn.conv.fp32_precision, others()) == (precision, before)
+with _full_precision(torch.device("cpu")):
+    assert cudnn.conv.fp32_precision == precision
+"""
+    command = [sys.executable, "-c", code, set_by]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_rectifies_as_exactly_as_a_processor(network, images, defense):
+    x = images.take(range(16)).float()
+    expected = load_defense(defense).rectifier.double()(x.double())
+    guard = Guard.load(defense, copy.deepcopy(network).cuda())
+    found = guard.inspect(x.cuda()).rectified.cpu()
+    assert (found - expected).abs().max() < 2e-3
+    # such a difference is seen: the bare rectifier takes TF32
+    assert (guard.rectifier(x.cuda()).cpu() - expected).abs().max() > 2e-3
 
 
 def test_images_of_another_size_are_refused(network, defense):

@@ -28,6 +28,9 @@ KEYS = (
 # What is only told of it.
 TOLD = ("condition.train_network", "condition.train_norm", "condition.eps", "condition.data")
 
+# What every use of a defence asks its condition for.
+NEEDED = ("size", "train_network", "train_norm", "rectifier", "detector")
+
 
 @pytest.fixture
 def stranger(material, tmp_path):
@@ -83,6 +86,21 @@ def test_a_setting_that_is_told(key, value, command, stranger, hostile, material
     content["condition"][key.rpartition(".")[2]] = value
     seal(stranger, content)
     use(hostile, material, command, stranger, "either")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "key", [*(f"condition.{key}" for key in NEEDED), "settings.rectifier", "sha256", "schema"]
+)
+def test_a_key_that_is_left_out(key, command, stranger, hostile, material):
+    content = json.loads((stranger / "defense.json").read_text())
+    *path, last = key.split(".")
+    place = content
+    for name in path:
+        place = place[name]
+    del place[last]
+    seal(stranger, content)
+    use(hostile, material, command, stranger, "sentence")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Folders of images of every kind through the guard, one row a file."""
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -170,6 +172,8 @@ def test_the_short_side_is_that_of_training_unless_told(defense, network, images
         assert np.array_equal(crop, whole[top : top + 32, left : left + 32])
     with pytest.raises(UapError, match="resize is 31: expected at least 32"):
         reader(guard, 31)
+    with pytest.raises(UapError, match="resize is 0: expected at least 32"):
+        reader(guard, 0)
     guard.defense.condition["resize"] = 10**6
     with pytest.raises(UapError, match="resize is 1000000"):
         reader(guard, None)
@@ -224,6 +228,15 @@ def test_pipes_and_links_to_nothing_are_passed_over(defense, images):
     assert ["is not a file" in error for error in errors.values()] == [True, True]
 
 
+def test_a_link_to_a_name_that_no_file_can_have_is_one_row(defense, images):
+    save(images, 2)
+    Path("photos/link.png").symlink_to("n" * 300)
+    predict(settings(defense))
+    errors = {row["file"]: row["error"] for row in table()}
+    assert "File name too long" in errors.pop("link.png")
+    assert set(errors.values()) == {""}
+
+
 def test_a_file_that_exists_is_kept_unless_told(defense, images):
     save(images, 1)
     Path("found.csv").write_text("mine")
@@ -232,6 +245,21 @@ def test_a_file_that_exists_is_kept_unless_told(defense, images):
     assert Path("found.csv").read_text() == "mine"
     predict(settings(defense, "overwrite=true"))
     assert len(table()) == 1
+
+
+def test_what_another_process_finished_meanwhile_is_kept(defense, images, monkeypatch):
+    save(images, 1)
+    load = Guard.load
+
+    def slow(*given):
+        Path("found.csv").write_text("theirs")
+        return load(*given)
+
+    monkeypatch.setattr(Guard, "load", slow)
+    with pytest.raises(UapError, match=r"found\.csv exists"):
+        predict(settings(defense))
+    assert sorted(p.name for p in Path().iterdir()) == ["defense", "found.csv", "photos"]
+    assert Path("found.csv").read_text() == "theirs"
 
 
 @contextmanager
@@ -308,6 +336,66 @@ def test_one_process_writes_an_output(defense, images):
     assert len(table()) == 2
 
 
+def test_the_lock_of_an_output_is_one_file_that_stays(monkeypatch):
+    """One who opened it before it was freed then holds the lock that a third one would ask for."""
+    Path("temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(Path("temporary").resolve()))
+    Path("results").mkdir()
+    Path("same").symlink_to("results")
+    with open_part(Path("results/found.csv")):
+        [lock] = Path("temporary").iterdir()
+        early = lock.open()
+    assert list(Path("temporary").iterdir()) == [lock]
+    fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with pytest.raises(UapError, match="another process"), open_part(Path("same/found.csv")):
+        pass
+    early.close()
+    with open_part(Path("same/found.csv")), open_part(Path("results/other.csv")):
+        assert len(list(Path("temporary").iterdir())) == 2
+    assert not list(Path("results").iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [bytes(9), b"[]", b"3", b"\xff", b"[" * 10**5, b'{"file": "002.png"}', b"row without score"],
+)
+def test_a_damaged_part_is_kept_up_to_the_damage(defense, images, monkeypatch, damage):
+    save(images, 6)
+    cfg = settings(defense, "batch_size=2")
+    predict(cfg)
+    whole = Path("found.csv").read_bytes()
+    Path("found.csv").unlink()
+    with interrupted(monkeypatch, after=2), pytest.raises(KeyboardInterrupt):
+        predict(cfg)
+    part = Path("found.csv.part")
+    lines = part.read_bytes().splitlines()
+    if damage == b"row without score":
+        row = json.loads(lines[3])
+        del row["score"]
+        damage = json.dumps(row).encode()
+    part.write_bytes(b"\n".join([*lines[:3], damage, *lines[4:]]) + b"\n")
+    with interrupted(monkeypatch, after=9) as seen:
+        predict(cfg)
+    assert seen == [2, 2]
+    assert Path("found.csv").read_bytes() == whole
+
+
+def test_a_full_disk_while_publishing_leaves_the_part_alone(defense, images, monkeypatch):
+    save(images, 2)
+
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(csv.DictWriter, "writerow", full)
+        patch.setattr(csv.DictWriter, "writeheader", lambda table: None)
+        with pytest.raises(UapError, match=r"found\.csv could not be written \(No space left"):
+            predict(settings(defense))
+    assert {p.name for p in Path().iterdir()} == {"defense", "photos", "found.csv.part"}
+    predict(settings(defense))
+    assert len(table()) == 2
+
+
 def test_a_killed_process_leaves_what_the_next_one_takes_up(defense, images):
     """SIGKILL when the third batch is judged."""
     save(images, 6)
@@ -342,11 +430,12 @@ def test_no_cell_is_a_formula(defense, images):
     save(images, len(first))
     for i, character in enumerate(first):
         Path(f"photos/{i:03}.png").rename(f"photos/{character}cmd|' &calc'!A{i}.png")
-    Path("photos/=SUM(1).txt").write_text("none")
+    for name in ("=SUM(1)", " =1+1", "\x1b[31m=1+1", "\uff1d1+1"):
+        Path(f"photos/{name}.txt").write_text("none")
     Path("names.txt").write_text("\n".join(f"{c}1+1" for c in "=+-@=+-@"))
     predict(settings(defense, "class_names=names.txt"))
     found = table()
-    assert len(found) == len(first) + 1
+    assert len(found) == len(first) + 4
     for row in found:
         for key in ("file", "class", "error"):
             assert not row[key].startswith(tuple(first)), row
@@ -380,6 +469,8 @@ def test_names_that_are_no_text_are_kept(defense, images):
         (["batch_size=0"], "batch_size is 0"),
         (["num_workers=0"], "num_workers is 0"),
         (["resize=20"], "resize is 20"),
+        (["resize=0"], "resize is 0: expected at least 1"),
+        (["resize=-3"], r"resize is -3: expected at least 1\."),
         (["resize=1000000"], "resize is 1000000: .* at most 4096"),
         (["class_names=missing.txt"], "cannot be read"),
         (["class_names=photos/000.png"], "class_names"),

@@ -31,6 +31,8 @@ _PARTS: dict[str, Registry] = {"rectifier": RECTIFIERS, "detector": DETECTORS}
 # What a defence folder consists of, and how many bytes of each are read at most.
 _BYTES = {RECORD: 2**20, TRAINED_ON: 2**28, **{f"{part}.safetensors": 2**31 for part in _PARTS}}
 FILES = tuple(_BYTES)
+# Of the condition: names that each row of results is told by.
+_TOLD = ("train_network", "train_norm", "rectifier", "detector")
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,12 @@ def load_defense(folder: str | Path) -> Defense:
             f"{path} has condition.classes {classes!r}: expected their number; put the original "
             "back, or train again."
         )
+    for key in _TOLD:
+        if not isinstance(record.condition.get(key), str):
+            raise UapError(
+                f"{path} has no text under condition.{key}: expected a name, which every result "
+                "tells; put the original back, or train again."
+            )
     for name in FILES[1:]:
         if digest_of_file(folder / name) != getattr(record.sha256, Path(name).stem):
             raise UapError(

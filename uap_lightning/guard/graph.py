@@ -3,7 +3,9 @@
 Network, rectifier, DCT, SVM and decision become one graph with the input ``images`` (N x 3 x size x
 size, RGB, 0-255; N may be 0) and the outputs of :data:`OUTPUTS`. No graph can refuse an image: one
 with a value that is not finite or outside of 0-255 has NaN as logits and score, and counts as
-perturbed. ONNX needs ``pip install 'uap-lightning[export]'``; the file needs onnxruntime alone.
+perturbed. In half precision the rectifier's layers are halved like the network's: the scores then
+differ a little from the guard's. ONNX needs ``pip install 'uap-lightning[export]'``; the file needs
+onnxruntime alone.
 """
 
 import copy
@@ -60,8 +62,9 @@ def to_program(guard: Guard, pixels: torch.dtype, *, half: bool) -> ExportedProg
     Args:
         guard: loaded from a folder; it is left as it is.
         pixels: type of its input, float32 or uint8.
-        half: convolutions and linear layers compute in half precision. The rest stays in
-            float32: pixels of 0-255 have too few digits in half precision for I - R(I).
+        half: convolutions and linear layers, also the rectifier's, compute in half precision:
+            the scores differ a little. The rest stays in float32: pixels of 0-255 have too few
+            digits in half precision for I - R(I).
 
     Raises:
         UapError: the guard is not from a folder, or no graph can hold its network or rectifier.
@@ -94,9 +97,13 @@ def _halve(module: nn.Module) -> None:
 
 
 def describe(guard: Guard, pixels: str, precision: int) -> dict[str, object]:
-    """What a file says of itself: input, network, classes, condition and the defence's digest."""
+    """What a file says of itself: its input, network, condition and the defence's digest.
+
+    ``classes`` is the network's own number; the condition has that of the network trained for.
+    """
     return {
         "network": guard.network.name,
+        "classes": guard.network.classes(guard.defense.size),
         "pixels": pixels,
         "size": guard.defense.size,
         "precision": precision,

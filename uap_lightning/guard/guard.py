@@ -2,12 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -196,11 +196,21 @@ class Guard(nn.Module):
         return images.float()
 
 
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """No autocast: in half precision, rounding would be part of what the detector judges."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32 in convolutions: rounding would be part of what the detector judges.
+
+    cuDNN's other settings stay as the caller has them.
+    """
+    cudnn: Any = torch.backends.cudnn  # its parts have no types
+    with ExitStack() as stack:
+        if torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda" and cudnn.conv.fp32_precision == "tf32":
+            kept = ("enabled", "benchmark", "benchmark_limit", "deterministic", "depthwise_kernel")
+            flags = {name: getattr(cudnn, name) for name in kept}
+            stack.enter_context(cudnn.flags(**flags, allow_tf32=False, fp32_precision="ieee"))
+        yield
 
 
 def as_target(

@@ -83,9 +83,9 @@ def decoded(
     """Batches of files, each with its crop or the reason why there is none."""
 
     def attempt(path: Path) -> Pixels | str:
-        if not path.is_file():  # a pipe would be waited for
-            return f"{path} is not a file, or a link to none: remove it."
         try:
+            if not path.is_file():  # a pipe would be waited for
+                return f"{path} is not a file, or a link to none: remove it."
             return read(path)
         except CorruptImage as error:
             return f"{error.reason}: replace it or move it elsewhere."
@@ -141,14 +141,15 @@ def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
         UapError: ``resize``, or that of training, is smaller than the crop or above 4096.
     """
     size = guard.defense.size
-    trained = guard.defense.condition.get("resize")
-    short = resize or (trained if isinstance(trained, int) else round(size * 8 / 7))
-    if not size <= short <= LARGEST:
+    if resize is None:
+        trained = guard.defense.condition.get("resize")
+        resize = trained if isinstance(trained, int) else round(size * 8 / 7)
+    if not size <= resize <= LARGEST:
         raise UapError(
-            f"resize is {short}: expected at least {size}, the size the defence takes, and at most "
-            f"{LARGEST}."
+            f"resize is {resize}: expected at least {size}, the size the defence takes, and at "
+            f"most {LARGEST}."
         )
-    return partial(_read_crop, size=size, short=short)
+    return partial(_read_crop, size=size, short=resize)
 
 
 def _read_crop(path: Path, size: int, short: int) -> Pixels:

@@ -6,6 +6,8 @@ the file's size and time. It becomes the output when all rows are there. One pro
 
 import csv
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -13,36 +15,44 @@ from pathlib import Path
 from typing import IO
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import locked, make_folder
+from uap_lightning.core.storage import digest_of, locked, make_folder
+from uap_lightning.results.escape import begins_formula
 
 Row = dict[str, str | int | float | bool | None]
 COLUMNS = ("file", "label", "class", "confidence", "perturbed", "score", "error")
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @contextmanager
 def open_part(output: Path) -> Iterator[Path]:
-    """The unfinished rows of ``output``, for this process alone.
+    """The unfinished rows of ``output``, for this process alone among those of this machine's user.
+
+    The lock stays, as :func:`~uap_lightning.core.storage.locked` needs it, so it lies in the
+    temporary folder, named by a digest of where the output is.
 
     Raises:
         UapError: another process writes this output, or it cannot be written.
     """
     part = output.with_name(f"{output.name}.part")
-    lock = output.with_name(f"{part.name}.lock")
     make_folder(output.parent)
-    with locked(lock, wait=False) as held:
-        if not held:
-            raise UapError(f"another process writes {output}: wait for it, or give another output.")
-        try:
+    try:
+        with locked(_lock_of(output), wait=False) as held:
+            if not held:
+                raise UapError(
+                    f"another process writes {output}: wait for it, or give another output."
+                )
             yield part
-        except OSError as error:
-            raise UapError(
-                f"{output} could not be written ({error.strerror}): free some space or choose "
-                "another output, then run the same command again."
-            ) from error
-        finally:
-            lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise UapError(
+            f"{output} could not be written ({error.strerror}): free some space or choose "
+            "another output, then run the same command again."
+        ) from error
+
+
+def _lock_of(output: Path) -> Path:
+    """The same for every name of an output; of each user, who may not open another's."""
+    user = getattr(os, "getuid", int)()
+    name = f"uap_lightning-{user}-{digest_of(os.fsencode(output.resolve()).hex())}.lock"
+    return Path(tempfile.gettempdir(), name)
 
 
 def keep_rows(part: Path, settings: str, files: Iterator[Path], parent: Path, batch: int) -> int:
@@ -66,13 +76,22 @@ def keep_rows(part: Path, settings: str, files: Iterator[Path], parent: Path, ba
             file.truncate(0)
             file.write(header)
         for number, (line, path) in enumerate(zip(file, files, strict=False), start=1):
-            row = json.loads(line) if line.endswith(b"\n") else {}
+            row = _parsed(line)
             if (row.get("file"), row.get("mark")) != (name_of(path, parent), _mark(path)):
                 break
             if number % batch == 0:
                 kept, end = number, file.tell()
         file.truncate(end)
     return kept
+
+
+def _parsed(line: bytes) -> dict[str, object]:
+    """A row of a part; none where the line is torn or damaged."""
+    try:
+        row = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) and row.keys() == {"mark", *COLUMNS} else {}
 
 
 def name_of(path: Path, parent: Path) -> str:
@@ -99,18 +118,22 @@ def publish(part: Path, output: Path) -> int:
     """Make a part that has all rows the output; returns how many of them have an error."""
     temporary = output.with_name(f"{part.name}.tmp")
     failed = 0
-    # Names of files need not be valid text: their bytes are kept.
-    with (
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        part.open() as lines,
-    ):
-        write = _writer(file, output.suffix)
-        for line in islice(lines, 1, None):
-            row = json.loads(line)
-            del row["mark"]
-            failed += row["error"] is not None
-            write(row)
-    temporary.replace(output)
+    try:
+        # Names of files need not be valid text: their bytes are kept.
+        with (
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            part.open() as lines,
+        ):
+            write = _writer(file, output.suffix)
+            for line in islice(lines, 1, None):
+                row = json.loads(line)
+                del row["mark"]
+                failed += row["error"] is not None
+                write(row)
+        temporary.replace(output)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     part.unlink()
     return failed
 
@@ -130,4 +153,4 @@ def _writer(file: IO[str], suffix: str) -> Callable[[Row], object]:
 
 def _cell(value: object) -> object:
     """Text from outside with an apostrophe where a spreadsheet would compute it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and begins_formula(value) else value

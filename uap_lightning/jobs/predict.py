@@ -47,6 +47,8 @@ def predict(composed: DictConfig) -> None:
         [guard.defense.digest, guard.network.digest, str(root.resolve()), read.keywords, names]
     )
     with open_part(output) as part:
+        # Another process may have written it while this one loaded the guard.
+        check_output(output, (".csv", ".jsonl"), overwrite=cfg.overwrite)
         kept = keep_rows(part, settings, files_below(root), parent, cfg.batch_size)
         if kept:
             log.info("Going on from %s: %d of %d files are done", part, kept, count)

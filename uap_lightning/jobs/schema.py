@@ -162,6 +162,8 @@ class PredictConfig(UseConfig):
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size, 1, 65_536)
+        if self.resize is not None:
+            whole("resize", self.resize, 1)
         if self.num_workers is not None:
             whole("num_workers", self.num_workers, 1, 1_024)
         check_accelerator(self.accelerator)

@@ -6,8 +6,9 @@ from uap_lightning.core.terminal import plain
 
 T = TypeVar("T")
 
-# What begins a formula in a spreadsheet, in either width.
+# What begins a formula in a spreadsheet, in either width; white space that it may pass over.
 _FORMULA = (*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_BLANK = ("\t", "\r", "\n")
 _MARKDOWN = str.maketrans(
     {
         **{character: f"\\{character}" for character in "\\`*[]|~!"},
@@ -36,7 +37,12 @@ def for_csv(value: T) -> T | str:
     if not isinstance(value, str):
         return value
     line = plain(value)
-    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
+    return f"'{line}" if begins_formula(line) else line
+
+
+def begins_formula(text: str) -> bool:
+    """Whether a spreadsheet could compute a cell of this text instead of showing it."""
+    return text.startswith(_BLANK) or plain(text).lstrip().startswith(_FORMULA)
 
 
 def for_latex(text: str) -> str:

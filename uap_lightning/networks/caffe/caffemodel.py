@@ -1,5 +1,6 @@
 """Weights of Caffe's ``.caffemodel`` files."""
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,18 +70,15 @@ def _array(path: Path, layer: str, blob: Any) -> Array:
         raise UapError(
             f"{path} has a part of a number in the layer {layer}: put a whole copy in its place."
         )
-    if blob.double_data:
-        values = np.frombuffer(b"".join(blob.double_data), "<f8").astype(np.float32)
-    else:
-        values = np.frombuffer(b"".join(blob.data), "<f4")
+    values = np.frombuffer(content, f"<f{width}").astype(np.float32, copy=False)
     shape = blob.shape.dim if blob.HasField("shape") else None
-    shape = shape or (blob.num, blob.channels, blob.height, blob.width)
-    if values.size != np.prod(shape):
+    shape = tuple(shape or (blob.num, blob.channels, blob.height, blob.width))
+    if min(shape) < 0 or values.size != math.prod(shape):
         raise UapError(
-            f"{path} has {values.size} values in the layer {layer}: expected {tuple(shape)}; put "
+            f"{path} has {values.size} values in the layer {layer}: expected {shape}; put "
             "a whole copy in its place."
         )
-    return values.reshape(tuple(shape))
+    return values.reshape(shape)
 
 
 @cache
