@@ -32,7 +32,7 @@ def report(composed: DictConfig) -> None:
     output = Path(cfg.output)
     if output.name in ("", "..") or output.suffix not in ("", *SUFFIXES):
         raise UapError(
-            f"output is {cfg.output!r}: expected a name that ends in {', '.join(SUFFIXES)}, or one "
+            f"output is {cfg.output or 'empty'}: expected a name that ends in {', '.join(SUFFIXES)}, or one "
             "without a suffix for all of them."
         )
     published = read_paper(cfg.paper)

@@ -94,7 +94,9 @@ def tallies(outcomes: Outcomes, perturbed_share: float) -> dict[str, Tensor]:
 
 
 def rates(means: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The metrics in percent from the means of the tallies; any shape, not finite over 0.
+    """The metrics in percent from the means of the tallies, of any shape.
+
+    Divided by 0 they are NaN or infinite.
 
     PRN-gain        (acc(rectified perturbed) - acc(perturbed)) / acc(rectified perturbed)
     PRN-restoration acc(rectified mixed) / acc(clean)
