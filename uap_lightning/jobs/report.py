@@ -32,8 +32,8 @@ def report(composed: DictConfig) -> None:
     output = Path(cfg.output)
     if output.name in ("", "..") or output.suffix not in ("", *SUFFIXES):
         raise UapError(
-            f"output is {cfg.output or 'empty'}: expected a name that ends in {', '.join(SUFFIXES)}, or one "
-            "without a suffix for all of them."
+            f"output is {cfg.output or 'empty'}: expected a name that ends in "
+            f"{', '.join(SUFFIXES)}, or one without a suffix for all of them."
         )
     published = read_paper(cfg.paper)
     results = find_results(Path(cfg.results))
