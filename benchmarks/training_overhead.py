@@ -24,7 +24,7 @@ from uap_lightning.jobs.config import build, find_conf, register_schemas, typed
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import build_trainer, load_data_and_network
-from uap_lightning.jobs.train import build_module
+from uap_lightning.jobs.train import build_module, build_parts
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.training.module import charbonnier
@@ -60,7 +60,9 @@ def with_lightning(
 ) -> float:
     """Seconds of ``trainer.fit``."""
     seed_everything(cfg.seed, workers=True, verbose=False)
-    module = build_module(cfg, network, {"train_network": network.name})
+    module = build_module(
+        cfg, network, build_parts(cfg, crops.crops.size), {"train_network": network.name}
+    )
     trainer = build_trainer(cfg, training=training, crops=len(crops.crops))
     started = time.perf_counter()
     trainer.fit(module, datamodule=crops)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.tiny import SETTINGS, TINY, TensorImages, typed_config
-from uap_lightning.attacks.filling import Recipe
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.recipe import Recipe
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.generated import generated_image
 from uap_lightning.detectors import DctSvm

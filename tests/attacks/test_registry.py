@@ -17,8 +17,10 @@ FILES = sorted(file.stem for file in Path(find_conf(), "attack").glob("*.yaml"))
 def test_every_config_is_called_as_its_attack():
     found = {file: composed("craft", f"attack={file}").attack for file in FILES}
     for file, attack in found.items():
-        assert get_object(attack["_target_"]) is ATTACKS[attack.name], file
-    assert {attack.name for attack in found.values()} == set(ATTACKS)
+        assert attack.name == file
+        # A longer form of an attack has a name of its own, for the folders of its runs.
+        assert get_object(attack["_target_"]) is ATTACKS[file.removesuffix("_long")], file
+    assert set(ATTACKS) < set(found)
 
 
 def test_a_record_has_the_name_and_the_arguments():

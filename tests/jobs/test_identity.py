@@ -22,12 +22,38 @@ def named(monkeypatch, *overrides, tells=()):
 
 
 def test_a_name_tells_what_it_does_not_tell_otherwise(monkeypatch):
-    told = ("network=tiny", "norm=l2", "seed=3", "experiment=quickstart", "accelerator=cpu")
-    assert named(monkeypatch, *told, "logger=[csv,wandb]", "paths.bank_dir=x") == ""
-    assert named(monkeypatch, *told, "rectifier.training.steps=5") == "-rectifier.training.steps=5"
+    told = ("network=tiny", "norm=l2", "seed=3", "accelerator=cpu", "trainer=ddp")
+    tells = ("network", "norm", "seed")
+    assert named(monkeypatch, *told, "logger=[csv,wandb]", "paths.bank_dir=x", tells=tells) == ""
+    more = (*told, "rectifier.training.steps=5")
+    assert named(monkeypatch, *more, tells=tells) == "-rectifier.training.steps=5"
     assert named(monkeypatch, "attack=data_free") == "-attack=data_free"
     assert named(monkeypatch, "attack=data_free", tells=("attack",)) == ""
     assert named(monkeypatch, "data.num_workers=4", "data.batch_size=2") == "-data.batch_size=2"
+    assert named(monkeypatch, "ckpt_path=a") == "-ckpt_path=a"
+
+
+@pytest.mark.parametrize(
+    ("job", "one", "other"),
+    [
+        ("train", ["experiment=quickstart"], ["experiment=quickstart", "seed=1"]),
+        ("train", ["experiment=quickstart", "norm=l2"], ["experiment=quickstart"]),
+        ("train", ["experiment=sample", "data.root=X"], ["data=imagenet_sample", "data.root=X"]),
+        ("craft", ["attack=cosine_uap"], ["attack=cosine_uap_long"]),
+        ("evaluate", ["defense=a"], ["defense=a", "network@perturbation_network=vgg16"]),
+    ],
+)
+def test_what_differs_has_another_name(monkeypatch, job, one, other):
+    names = []
+    for words in (one, other):
+        cfg = composed(job, *words)
+        hydra = OmegaConf.create({"overrides": {"task": list(words)}})
+        with monkeypatch.context() as patched:
+            patched.setattr(HydraConfig, "initialized", lambda: True)
+            patched.setattr(HydraConfig, "get", lambda found=hydra: found)
+            names.append(cfg.name)
+    assert names[0] != names[1]
+    assert named(monkeypatch) == ""
 
 
 @pytest.mark.parametrize("value", ["/a/b", "a/b", "été", "[1,2]", "x" * 300, "a b", "'", "a;rm"])
@@ -50,7 +76,8 @@ def test_only_keys_that_decide_a_result_count():
         "data": {"num_workers": 4, "crop": 32, "cache_dir": "x"},
         "trainer": {"devices": 2, "deterministic": True},
     }
-    kept = {"seed": 1, "data": {"crop": 32}, "trainer": {"deterministic": True}}
+    kept = {"seed": 1, "callbacks": {}, "data": {"crop": 32}}
+    kept["trainer"] = {"deterministic": True}
     assert decisive(config) == kept
     assert first_difference(kept, {**kept, "data": {"crop": 64}}) == "data.crop was 32 and is 64"
     assert first_difference(kept, decisive(config)) == ""

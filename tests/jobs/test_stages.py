@@ -120,3 +120,8 @@ def test_test_photographs_that_were_crafted_on_are_refused():
     expected = f"crafted on 3 of the {len(data.tested_on)} test photographs"
     with pytest.raises(UapError, match=expected):
         find_bank(named, data, network)
+
+
+def test_lightning_does_not_split_the_parts_again_that_processes_have():
+    trainer = build_trainer(typed_config("train", *QUICK_TRAIN))
+    assert trainer._accelerator_connector.use_distributed_sampler is False

@@ -151,3 +151,21 @@ def test_training_that_ends_early_is_not_taken_for_a_whole(monkeypatch):
     with pytest.raises(UapError, match="training ended at step 6 of 12"):
         job.train(composed("train", *QUICK_TRAIN))
     assert json.loads(Path("outputs/run/results.json").read_text())["status"] == "failed"
+
+
+def test_a_filter_too_wide_for_the_crops_is_told_before_anything_is_crafted():
+    words = [w for w in QUICK_TRAIN if "rectifier" not in w]
+    with pytest.raises(UapError, match="rectifier=gaussian and detector=dct_svm do not take"):
+        job.train(composed("train", *words, "rectifier=gaussian", "rectifier.model.radius=40"))
+    assert not Path("banks").exists()
+
+
+def test_overwrite_begins_an_unfinished_run_anew(monkeypatch):
+    """Where a checkpoint of another condition lies, the sentence advises it."""
+    Path("outputs/run/checkpoints").mkdir(parents=True)
+    other = {"hyper_parameters": {"train_network": "other"}, "state_dict": {}}
+    torch.save(other, "outputs/run/checkpoints/last.ckpt")
+    with pytest.raises(UapError, match=r"overwrite=true"):
+        job.train(composed("train", *QUICK_TRAIN))
+    job.train(composed("train", *QUICK_TRAIN, "overwrite=true"))
+    assert json.loads(Path("outputs/run/results.json").read_text())["status"] == "ok"

@@ -16,6 +16,7 @@ from uap_lightning.detectors import DctSvm
 from uap_lightning.jobs.stages import build_trainer, count_steps, find_bank, load_data_and_network
 from uap_lightning.jobs.train import (
     build_module,
+    build_parts,
     detector_sample,
     fit,
     training_condition,
@@ -64,7 +65,9 @@ def trained(tmp_path, *overrides):
     cfg = typed_config("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
-    module = build_module(cfg, network, training_condition(cfg, data, network, bank))
+    module = build_module(
+        cfg, network, build_parts(cfg, 32), training_condition(cfg, data, network, bank)
+    )
     return cfg, data, network, bank, module
 
 
@@ -103,7 +106,7 @@ def test_the_checkpoint_holds_ours_alone_and_loads_safely(tmp_path):
     assert all(key.startswith(("rectifier.", "detector.")) for key in content["state_dict"])
     condition = read_condition(str(path))
     assert condition["train_network"] == "tiny"
-    assert condition["bank"] == bank.identity
+    assert condition["bank"] == bank.digest
     assert all(isinstance(v, str | int | float) for v in condition.values())
 
 

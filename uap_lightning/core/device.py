@@ -42,7 +42,7 @@ def pick_device(accelerator: str) -> torch.device:
         return torch.device("cpu")
     if torch.cuda.is_available():
         # Of the processes that train together, each has a GPU of its own.
-        return torch.device("cuda", _number("LOCAL_RANK"))
+        return torch.device("cuda", _number("LOCAL_RANK") if _number("WORLD_SIZE") > 1 else 0)
     if accelerator == "auto":
         return torch.device("cpu")
     raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")

@@ -25,7 +25,6 @@ class Collection:
         train: crops that the rectifier is trained on and the detector fitted on.
         test: crops to test on.
         crop: side of the crops in pixels.
-        test_crops: crops of each test photograph.
         batch_size: crops a forward pass in testing.
         num_workers: loader processes.
         cache_dir: folder of the decode-once caches.
@@ -42,7 +41,6 @@ class Collection:
     train: CropDataset
     test: CropDataset
     crop: int
-    test_crops: int
     batch_size: int
     num_workers: int
     cache_dir: Path
@@ -152,7 +150,6 @@ def load_collection(
         train=crops(training, train_crops),
         test=crops(tested, test_crops),
         crop=crop,
-        test_crops=test_crops,
         batch_size=batch_size,
         num_workers=num_workers,
         cache_dir=Path(cache_dir),

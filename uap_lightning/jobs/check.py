@@ -8,6 +8,7 @@ from functools import reduce
 from operator import or_
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from unicodedata import category
 
 from hydra.utils import get_object
 from pydantic import TypeAdapter, ValidationError
@@ -51,7 +52,7 @@ def check_values(content: object, key: str = "") -> None:
                 f"{key} is {content[:30]}... of {longest} bytes: expected a name of at most "
                 f"{_LONGEST}."
             )
-        if not content.isprintable():
+        if any(category(character) in ("Cc", "Cs") for character in content):
             raise UapError(f"{key} is {content!r}: expected a text without control characters.")
 
 

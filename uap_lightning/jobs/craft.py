@@ -1,6 +1,7 @@
 """Fill a bank of perturbations."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -16,9 +17,9 @@ log = logging.getLogger(__name__)
 
 def craft(composed: DictConfig) -> None:
     """Craft what the bank lacks and say where it is."""
-    with running(composed, CraftConfig) as run:
+    with running(composed, CraftConfig, is_whole) as run:
         cfg = run.config
-        if run.finished and is_whole(cfg, run.content.get("bank")):
+        if run.finished:
             log.info("The bank is complete; overwrite=true checks it again.")
             return
         loggers = build_loggers(cfg, run, "craft")
@@ -38,10 +39,10 @@ def craft(composed: DictConfig) -> None:
         )
 
 
-def is_whole(cfg: CraftConfig, name: object) -> bool:
-    """Whether the bank of this name is where it should be, with all its perturbations."""
+def is_whole(cfg: CraftConfig, content: Mapping[str, object]) -> bool:
+    """Whether the bank of a finished run is where it should be, with all its perturbations."""
     given = cfg.bank.path
-    folder = Path(cfg.paths.bank_dir) / str(name) if given is None else Path(given)
+    folder = Path(cfg.paths.bank_dir) / str(content.get("bank")) if given is None else Path(given)
     return all(
         len(list(folder.glob(f"{part}-*.safetensors"))) >= count
         for part, count in (("train", cfg.bank.train), ("test", cfg.bank.test))

@@ -9,14 +9,14 @@ from uap_lightning.core.storage import digest_of
 
 # These decide nothing of a result: a finished or interrupted run is the same run without them.
 INCIDENTAL = (
-    *("overwrite", "logger", "paths", "ckpt_path", "accelerator", "callbacks", "name"),
-    *("data.num_workers", "data.cache_dir", "network.cache_dir", "perturbation_network.cache_dir"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    *("trainer.use_distributed_sampler", "trainer.log_every_n_steps"),
+    *("overwrite", "logger", "paths", "accelerator", "name"),
+    *("callbacks.progress", "callbacks.panel", "callbacks.checkpoint"),
+    *("data.num_workers", "data.cache_dir", "data.source.folder"),
+    *("network.cache_dir", "perturbation_network.cache_dir"),
+    *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.log_every_n_steps"),
 )
-# Choices that the names of runs tell.
-_NAMED = ("network", "network@perturbation_network", "norm", "data", "rectifier", "seed")
-_ALSO_NAMED = ("experiment", "defense", "trainer")
+# Choices that stand for keys of which none decides a result.
+_CHOICES = ("trainer", "callbacks")
 _LONGEST = 100
 
 
@@ -52,7 +52,7 @@ def further_overrides(*named: str) -> str:
     differ in any key. A digest stands for what the name of a folder cannot hold.
 
     Args:
-        named: further keys that the name tells.
+        named: the keys that the name tells.
     """
     if not HydraConfig.initialized():
         return ""
@@ -61,7 +61,7 @@ def further_overrides(*named: str) -> str:
         key = word.lstrip("+~").partition("=")[0]
         parts = key.split(".")
         groups = {".".join(parts[: n + 1]) for n in range(len(parts))}
-        if key not in (*_NAMED, *_ALSO_NAMED, *named) and not groups & set(INCIDENTAL):
+        if key not in (*_CHOICES, *named) and not groups & set(INCIDENTAL):
             kept.append(word.lstrip("+"))
     if not kept:
         return ""

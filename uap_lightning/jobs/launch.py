@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,7 +14,7 @@ import torch
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
@@ -41,14 +42,14 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     torch.set_float32_matmul_precision("high")
     register_schemas()
-    entry = hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)(task)
     try:
+        entry = hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)
         with (
             _environment({"HYDRA_FULL_ERROR": "1", SWEEP: _sweep_name(sys.argv[1:])}),
             _failures_gathered() as failed,
         ):
             try:
-                entry()
+                entry(task)()
             except OSError as error:
                 # Not the job's own, which is among the failed: Hydra makes the folder before it.
                 if traceback_wanted or error.filename is None:
@@ -92,10 +93,11 @@ def _tell(failed: list[JobReturn]) -> None:
     if failed:
         console.print(f"error: {len(failed)} of the sweep's jobs failed:", style="red")
         for job in failed:
-            assert job.cfg is not None
+            assert job.hydra_cfg is not None
+            folder = Path(job.hydra_cfg.hydra.runtime.output_dir)
             error = job._return_value
             reason = str(error) or type(error).__name__
-            said = f"  {OmegaConf.select(job.cfg, 'name')}: {reason}"
+            said = f"  {folder.name}: {reason}"
             console.print(said, style="red", markup=False, soft_wrap=True)
         sys.exit(1)
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=CraftConfig)
 
 _EXPECTED_WARNINGS = (
-    # The loaders hand out slices of a memory-mapped file: workers would only cost.
+    # Crops are read from one file: workers would only cost.
     ".*does not have many workers.*",
     # A resumed run finds its own checkpoints.
     ".*Checkpoint directory .* exists and is not empty.*",
@@ -97,12 +97,22 @@ class Run(Generic[Config]):
 
 
 @contextmanager
-def running(composed: DictConfig, kind: type[Config]) -> Iterator[Run[Config]]:
+def running(
+    composed: DictConfig,
+    kind: type[Config],
+    whole: Callable[[Config, Mapping[str, object]], bool] = lambda config, content: True,
+) -> Iterator[Run[Config]]:
     """The frame around a job.
 
     Checks the config, takes the output folder for itself, seeds every generator, records how the
     job ends, closes the loggers and leaves the process as it was, so that the next job of a
     sweep starts clean. Of the processes that train together, the first holds the folder for all.
+
+    Args:
+        composed: the config as Hydra composed it.
+        kind: its dataclass.
+        whole: whether what a finished run made, by the content of its ``results.json``, is still
+            there; where it is not, the run is not finished.
 
     Raises:
         UapError: the config is refused, or the folder is in use or holds a run with other
@@ -122,8 +132,7 @@ def running(composed: DictConfig, kind: type[Config]) -> Iterator[Run[Config]]:
             _record_refusal(folder, composed, error)
             raise
         run = Run(config, composed, folder)
-        if is_first():
-            _take_up(run, config.overwrite)
+        _take_up(run, config.overwrite, whole)
         if run.finished:
             yield run
             return
@@ -154,8 +163,13 @@ def _record_refusal(folder: Path, cfg: DictConfig, error: UapError) -> None:
     write_json(folder / FILE, {**refused, "seconds": {}, "config": name})
 
 
-def _take_up(run: Run[Config], overwrite: bool) -> None:
-    """Continue what an earlier run of the same config left in the folder."""
+def _take_up(
+    run: Run[Config], overwrite: bool, whole: Callable[[Config, Mapping[str, object]], bool]
+) -> None:
+    """Continue what an earlier run of the same config left in the folder.
+
+    Every process comes to the same; the first alone removes anything.
+    """
     path = run.folder / FILE
     earlier = vars(read_results(path)) if path.exists() else None
     checkpoints = run.folder / "checkpoints"
@@ -163,16 +177,15 @@ def _take_up(run: Run[Config], overwrite: bool) -> None:
         return
     old, new = decisive(earlier.get("config")), decisive(run.content["config"])
     difference = first_difference(old, new)
-    finished = earlier["status"] == "ok"
-    if not difference and not (finished and overwrite):
+    finished = earlier["status"] == "ok" and whole(run.config, earlier)
+    if not difference and not overwrite:
         run.finished = finished
         kept: dict[str, Any] = {key: earlier[key] for key in ("run_id", "seconds") if earlier[key]}
         run.content = earlier if finished else {**run.content, **kept}
     elif overwrite or not (finished or checkpoints.exists()):
         # What an earlier run trained is not to be gone on from.
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        shutil.rmtree(run.folder / "defense", ignore_errors=True)
-        shutil.rmtree(run.folder / "csv", ignore_errors=True)
+        for name in ("checkpoints", "defense", "csv") if is_first() else ():
+            shutil.rmtree(run.folder / name, ignore_errors=True)
     else:
         raise UapError(
             f"{run.folder} holds a run with other settings ({difference}): give this one its own "

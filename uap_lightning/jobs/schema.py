@@ -29,7 +29,13 @@ _NOT_TO_SET = (
     *("accumulate_grad_batches", "fast_dev_run", "overfit_batches", "limit_train_batches"),
     *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "max_time", "num_nodes"),
     *("precision", "gradient_clip_val", "max_steps", "max_epochs", "callbacks", "logger"),
-    *("default_root_dir", "enable_progress_bar", "min_steps", "min_epochs"),
+    *(
+        "default_root_dir",
+        "enable_progress_bar",
+        "use_distributed_sampler",
+        "min_steps",
+        "min_epochs",
+    ),
 )
 
 

@@ -11,8 +11,9 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from uap_lightning.attacks.filling import Recipe, fill_bank
+from uap_lightning.attacks.filling import fill_bank
 from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.recipe import Recipe
 from uap_lightning.attacks.registry import recorded
 from uap_lightning.attacks.universal import Attack
 from uap_lightning.core.device import is_first, pick_device, pick_precision
@@ -168,6 +169,7 @@ def build_trainer(
         max_steps=steps,
         max_epochs=epochs,
         plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,  # the data modules give each process its part
     )
 
 

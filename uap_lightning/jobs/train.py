@@ -4,6 +4,7 @@ import logging
 from functools import partial
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from torch import nn
@@ -55,6 +56,7 @@ def train(composed: DictConfig) -> float | None:
                 data, network = load_data_and_network(cfg)
             if is_first():
                 write_json(run.folder / "split.json", data.split_lists)
+            parts = build_parts(cfg, data.crop)
             training = cfg.rectifier.training
             sample = detector_sample(cfg, data)
             metrics = metrics_of(cfg)
@@ -65,7 +67,7 @@ def train(composed: DictConfig) -> float | None:
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
                 condition = training_condition(cfg, data, network, bank)
-                module = build_module(cfg, network, condition)
+                module = build_module(cfg, network, parts, condition)
                 with run.stage("train"):
                     if training is None:
                         fit_filter(cfg, module, data, bank, sample)
@@ -107,22 +109,47 @@ def training_condition(
         "size": data.crop,
         "data": cfg.data["name"],
         "test_split": data.test_split,
-        "bank": bank.identity,
+        "bank": bank.digest,
         "rectifier": cfg.rectifier.name,
         "detector": cfg.detector.name,
         "seed": cfg.seed,
     }
 
 
-def build_module(cfg: TrainConfig, network: TargetNetwork, condition: Condition) -> RectifierModule:
-    """The LightningModule of the config."""
+def build_parts(cfg: TrainConfig, size: int) -> tuple[nn.Module, nn.Module]:
+    """Rectifier and detector of the config, tried on a grey image before any work.
+
+    Raises:
+        UapError: one of them does not take images of side ``size``.
+    """
     rectifier, detector = (build(p.model, nn.Module) for p in (cfg.rectifier, cfg.detector))
-    parts = (network, rectifier, detector, condition)
+    grey = torch.full((1, 3, size, size), 127.0)
+    try:
+        with torch.no_grad():
+            detector(grey - rectifier(grey))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UapError(
+            f"rectifier={cfg.rectifier.name} and detector={cfg.detector.name} do not take images "
+            f"of side {size} ({' '.join(str(error).split())}): correct rectifier.model, "
+            "detector.model or data.crop."
+        ) from error
+    return rectifier, detector
+
+
+def build_module(
+    cfg: TrainConfig,
+    network: TargetNetwork,
+    parts: tuple[nn.Module, nn.Module],
+    condition: Condition,
+) -> RectifierModule:
+    """The LightningModule of the config around its rectifier and detector."""
     training = cfg.rectifier.training
     if training is None:
-        return RectifierModule(*parts)
+        return RectifierModule(network, *parts, condition)
     return RectifierModule(
+        network,
         *parts,
+        condition,
         cross_entropy=training.loss.cross_entropy,
         reconstruction=training.loss.reconstruction,
         optimizer=build(training.optimizer, partial),

@@ -54,7 +54,8 @@ def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     directions = norm.normalise(crafted)
     threshold = float(crafted.flatten(1).norm(dim=1).mean()) if norm.p != 2 else 0.0
-    largest = _largest_cosine(crafted) if count else 1.0
+    units = functional.normalize(crafted.flatten(1), dim=1)
+    largest = _largest_cosine(units) if count else 1.0
     accepted: list[Tensor] = []
     rejected = 0
     while len(accepted) < count:
@@ -62,7 +63,7 @@ def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
         # The tolerance is that of single precision.
         long_enough = float(walked.norm()) >= threshold * (1 - 1e-6)
         walked = norm.project(walked)
-        if long_enough and float(nearest(walked[None], crafted)[1]) <= largest + 1e-6:
+        if long_enough and _cosine(walked, units) <= largest + 1e-6:
             accepted.append(walked)
             rejected = 0
             continue
@@ -76,14 +77,18 @@ def synthesise(crafted: Tensor, norm: Ball, count: int, seed: int) -> Tensor:
     return torch.stack(accepted) if accepted else crafted[:0]
 
 
-def _largest_cosine(crafted: Tensor) -> float:
+def _cosine(walked: Tensor, units: Tensor) -> float:
+    """The absolute cosine of a walk to the nearest of some directions, K x d of length 1."""
+    return float((units @ functional.normalize(walked.flatten(), dim=0)).abs().max())
+
+
+def _largest_cosine(units: Tensor) -> float:
     """The cosine to the nearest crafted one above which a walk is a copy of it.
 
     Halfway from a copy to the even mixture of the two that are least alike, at least ``COPY``;
     1 where there is nothing to mix.
     """
-    directions = functional.normalize(crafted.flatten(1), dim=1)
-    least = min(1.0, float((directions @ directions.T).abs().min()))
+    least = min(1.0, float((units @ units.T).abs().min()))
     return max(COPY, 0.5 + 0.5 * math.sqrt((1 + least) / 2))
 
 

@@ -1,6 +1,7 @@
 """Checkpoints that are either whole or absent."""
 
 import logging
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def own_checkpoint(last: Path) -> Path | None:
         read_condition(str(last))
     except UapError:
         aside = last.with_name(f"{last.name}.unreadable")
-        last.replace(aside)
+        with suppress(FileNotFoundError):  # another of several processes was first
+            last.replace(aside)
         log.warning("%s cannot be read and is now %s: training begins anew.", last, aside.name)
         return None
     return last

@@ -73,7 +73,7 @@ class RectifierModule(LightningModule):
         return Guard(self.network, self.rectifier, self.detector)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The loss of one batch from :class:`~uap_lightning.data.PhotographDataModule`."""
+        """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
         rectified = self.rectifier(batch["input"])
         loss: Tensor = rectified.new_zeros(())
         if self.reconstruction:
