@@ -6,12 +6,14 @@ that the run was not trained on.
 """
 
 import importlib.util
+from io import BytesIO
 from pathlib import Path
 
 import torch
 from torchvision.transforms import functional
 
 from experiments.runs import Job, carry_out, parser, plan_of, require_results, settings_of
+from uap_lightning.core.storage import write_atomically
 from uap_lightning.data.decoding import read_pixels
 from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
@@ -49,7 +51,9 @@ def draw(job: Job, files: list[Path], output: Path) -> None:
     defense = load_defense(job.folder / "defense")
     guard = Guard(network, defense.rectifier, defense.detector).to(device)
     names = class_names(network.classes(data.crop))
-    draw_panel(guard, images, rho, names).save(output)
+    content = BytesIO()
+    draw_panel(guard, images, rho, names).save(content, "PNG")
+    write_atomically(output, content.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> None:

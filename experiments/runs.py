@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs.config import typed
@@ -185,6 +186,17 @@ def require_results(jobs: Iterable[Job]) -> None:
 
 
 def settings_of(job: Job, kind: type[T]) -> T:
-    """The config of a finished job, as the dataclass of its command."""
-    config = read_results(job.folder / FILE).config
-    return typed(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(kind), config)), kind)
+    """The config of a finished job, as the dataclass of its command.
+
+    Raises:
+        SystemExit: another version of the command wrote it.
+    """
+    path = job.folder / FILE
+    config = read_results(path).config
+    try:
+        return typed(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(kind), config)), kind)
+    except (OmegaConfBaseException, UapError) as error:
+        raise SystemExit(
+            f"error: the config in {path} is none of this version's uap_lightning.{job.verb} "
+            f"({str(error).splitlines()[0]}): run it again with overwrite=true."
+        ) from error

@@ -15,8 +15,8 @@ from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_res
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.jobs.schema import CraftConfig
-from uap_lightning.jobs.stages import find_bank, load_data_and_network, predicted
-from uap_lightning.perturbations.synthetic import synthesise
+from uap_lightning.jobs.stages import find_bank, load_data_and_network
+from uap_lightning.perturbations.synthetic import nearest, synthesise
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.rows import norm_label
 
@@ -60,13 +60,10 @@ def matches_of(job: Job, count: int) -> tuple[list[Match], Tensor]:
     data, network = load_data_and_network(cfg)
     crafted = find_bank(cfg, data, network).train
     synthetic = synthesise(crafted, cfg.ball(), count, cfg.seed)
-    units, others = (torch.nn.functional.normalize(x.flatten(1)) for x in (synthetic, crafted))
-    dots, nearest = (units @ others.T).max(1)
-    test = predicted(network, data.test, data.cache_dir)
-    ratios = [fooling_ratio(network, test, test.prediction, rho) for rho in synthetic]
-    own = {
-        n: fooling_ratio(network, test, test.prediction, crafted[n]) for n in set(nearest.tolist())
-    }
+    numbers, dots = nearest(synthetic, crafted)
+    clean = data.test.prediction
+    ratios = [fooling_ratio(network, data.test, clean, rho) for rho in synthetic]
+    own = {n: fooling_ratio(network, data.test, clean, crafted[n]) for n in set(numbers.tolist())}
     matches = [
         Match(
             network=network.name,
@@ -79,10 +76,10 @@ def matches_of(job: Job, count: int) -> tuple[list[Match], Tensor]:
             linf=float(rho.abs().max()),
         )
         for n, dot, ratio, rho in zip(
-            nearest.tolist(), dots.tolist(), ratios, synthetic, strict=True
+            numbers.tolist(), dots.tolist(), ratios, synthetic, strict=True
         )
     ]
-    return matches, torch.stack([synthetic[0], crafted[int(nearest[0])]])
+    return matches, torch.stack([synthetic[0], crafted[int(numbers[0])]])
 
 
 def markdown(matches: Sequence[Match]) -> str:

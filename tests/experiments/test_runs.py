@@ -1,5 +1,6 @@
 """The runs that a table needs: their commands, and what is refused."""
 
+import json
 import shlex
 
 import pytest
@@ -9,9 +10,11 @@ from experiments import (
     dct_compression,
     examples,
     norm_tables,
+    runs,
     synthetic_figure,
 )
 from tests.tiny import typed_config
+from uap_lightning.jobs.schema import CraftConfig
 
 SCRIPTS = (norm_tables, cross_network_tables, synthetic_figure, dct_compression, examples)
 
@@ -51,3 +54,12 @@ def test_networks_are_told_apart_or_refused(capsys):
         norm_tables.main(["--dry-run", "--network", "network=vggf", "--network", "network=vggf"])
     with pytest.raises(SystemExit, match="expected overrides that choose a network"):
         norm_tables.main(["--dry-run", "--network", "network.weights=f"])
+
+
+@pytest.mark.parametrize("config", [{"name": "run", "gone": 3}, {"name": "run"}, {"seed": "x"}])
+def test_a_config_of_another_version_is_refused_in_a_sentence(tmp_path, config):
+    content = {"schema": 1, "status": "ok", "rows": [], "config": config}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=r"^error: the config in .*: run it again with") as said:
+        runs.settings_of(runs.Job("craft", (), tmp_path), CraftConfig)
+    assert "\n" not in str(said.value)

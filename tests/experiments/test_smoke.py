@@ -77,6 +77,9 @@ def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path
     examples.main(["--run", "out/train-tiny-linf", "--file", photograph, "--picture", "p.png"])
     assert Image.open("p.png").width > 500
 
+    examples.main(["--run", "out/train-tiny-linf", "--file", photograph, "--output", "new"])
+    assert Image.open("new/figure_4_train-tiny-linf.png").size == Image.open("p.png").size
+
     monkeypatch.setattr(synthetic_figure, "NORMS", ("linf",))
     monkeypatch.setattr(dct_compression, "NORMS", ("linf",))
     synthetic_figure.main(["--smoke", "--output", "out", "--count", "4"])

@@ -1,5 +1,6 @@
 """The command that renders every result below a folder."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ def the_report(*overrides):
     report(composed("report", "results=runs", *overrides))
 
 
-def test_the_command_writes_every_form_or_the_one_asked_for():
+def test_the_command_writes_every_form_or_the_one_asked_for(capsys):
     write("runs/a", result())
     write("runs/b", result("failed"))
     Path("runs/c").mkdir()
@@ -32,6 +33,11 @@ def test_the_command_writes_every_form_or_the_one_asked_for():
     assert not Path("one.html").exists()
     with pytest.raises(UapError, match=r"output is table\.pdf: expected"):
         the_report("output=table.pdf")
+    capsys.readouterr()
+    for nothing in ("", ".", "..", "/"):
+        with pytest.raises(UapError, match=f"output is {re.escape(nothing) or 'empty'}: expected"):
+            the_report(f"output={nothing}")
+    assert capsys.readouterr().out == ""
     with pytest.raises(UapError, match=r"holds no results\.json"):
         the_report("results=all")
 

@@ -6,7 +6,10 @@ from pathlib import Path
 from uap_lightning.results.file import read_results
 from uap_lightning.results.rows import find_results, gather_rows
 
-EPS = {"linf": 10.0, "l2": 2000.0}
+NORM = {
+    "linf": {"p": "inf", "eps": 10.0, "reference_size": None},
+    "l2": {"p": 2, "eps": 2000.0, "reference_size": 224},
+}
 
 
 def a_row(train="tiny", train_norm="linf", test=None, test_norm=None, protocol="a", **more):
@@ -65,8 +68,8 @@ def result(status="ok", rows=None, data="imagenet", **more):
         "digests": {"bank": "ab12"},
         "config": {
             "name": "run",
-            "norm": {"name": norm, "eps": EPS[norm]},
-            "data": {"name": data},
+            "norm": {"name": norm, **NORM[norm]},
+            "data": {"name": data, "crop": 224},
         },
         "rows": rows,
     }

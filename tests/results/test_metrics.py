@@ -240,3 +240,30 @@ def test_the_interval_depends_on_the_seed_alone():
     outcomes = random_outcomes(90, 4)
     first, again, other = (summarise(outcomes, A, seed).ci95 for seed in (0, 0, 1))
     assert first == again != other
+
+
+@pytest.mark.parametrize(("right", "known"), [(1, False), (8, True)])
+def test_there_is_no_interval_where_many_resamples_divide_by_zero(right, known):
+    """Of 20 photographs ``right`` are: a resample misses them all with (1 - right / 20) ** 20.
+
+    That is 36 % for one, far above 2.5 %, and 0.004 % for eight.
+    """
+    count = 20
+    label = torch.zeros(count, dtype=torch.long)
+    rectified = (torch.arange(count) >= right).long()
+    ones = torch.ones(count)
+    outcomes = Outcomes(
+        photograph=torch.arange(count),
+        label=label,
+        coin=ones * 0,
+        clean=label,
+        perturbed=1 - rectified,  # right where the rectified one is wrong: -inf, not NaN
+        rectified_clean=label,
+        rectified_perturbed=rectified,
+        score_clean=ones,
+        score_perturbed=ones,
+    )
+    numbers = summarise(outcomes, A, 0)
+    assert numbers.prn_gain is not None
+    assert (numbers.ci95["prn_gain"] is not None) == known
+    assert numbers.ci95["defense_rate"] is not None

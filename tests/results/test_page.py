@@ -2,9 +2,13 @@
 
 import base64
 import io
+import os
 import re
 import shutil
+import signal
+import struct
 import subprocess
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.results.samples import a_row, found, result, whole_network, write
+from uap_lightning.results import page
 from uap_lightning.results.page import render
 from uap_lightning.results.rows import find_results, gather_rows
 
@@ -103,6 +108,42 @@ def test_a_panel_that_cannot_be_embedded_is_left_out(monkeypatch, size):
     if size is not None:
         Image.new("RGB", size).save("runs/run-0/panel.png")
     assert "data:image/webp" not in render(results, rows)
+
+
+def chunk(kind, content):
+    """A chunk of a PNG."""
+    checked = kind + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def test_a_panel_of_another_format_or_size_is_left_out(monkeypatch):
+    results, rows = found(result())
+    panel = Path("runs/run-0/panel.png")
+    Image.new("RGB", (64, 48)).save(panel)
+    assert "data:image/webp" in render(results, rows)
+    whole = panel.read_bytes()
+    # An ending that Pillow answers with struct.error.
+    panel.write_bytes(whole[:-12] + chunk(b"gAMA", b"1") + whole[-12:])
+    assert "data:image/webp" not in render(results, rows)
+    panel.write_bytes(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(page, "_MAX_PANEL", len(whole) - 1)
+        assert "data:image/webp" not in render(results, rows)
+    for other in ("JPEG", "GIF"):
+        Image.new("RGB", (64, 48)).save(panel, other)
+        assert "data:image/webp" not in render(results, rows)
+
+
+def test_a_pipe_in_the_panels_place_is_not_waited_for():
+    results, rows = found(result())
+    os.mkfifo("runs/run-0/panel.png")
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("the page waits for a pipe"))
+    signal.alarm(20)
+    try:
+        assert "data:image/webp" not in render(results, rows)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_page_of_failures_alone_has_no_empty_sections():

@@ -27,8 +27,13 @@ def test_published_numbers_stand_beside_the_same_condition_only():
     assert f"; paper 97.4 ({difference:+.1f})" in markdown(norm_tables(rows), [])
     other_radius = result(rows=[row])
     other_radius["config"]["norm"]["eps"] = 1000.0
+    other_crop = result(rows=[row])
+    # At another size no l_2 radius is the paper's; this one would come out at 2000.
+    other_crop["config"]["data"]["crop"] = 160
+    other_crop["config"]["norm"]["reference_size"] = 160
     for other in (
         other_radius,
+        other_crop,
         result(rows=[row], rectifier="jpeg"),
         result(rows=[row], attack="fast_feature_fool"),
         result(rows=[{**row, "perturbation_network": "vgg_f"}]),
@@ -66,3 +71,32 @@ def test_a_folder_that_cannot_be_read_is_named():
     assert [(r.name, r.content.status) for r in results] == [("a", "ok"), ("closed", "failed")]
     assert results[1].content.why == "the folder cannot be read (Permission denied)"
     assert [row.run for row in gather_rows(results, [])] == ["a"]
+
+
+def test_the_radius_is_that_of_the_ball_at_the_crops_size():
+    content = result(rows=[a_row("googlenet", "l2")])
+    content["config"]["data"]["crop"] = 128
+    (row,) = found(content)[1]
+    # The same length a pixel: the side goes with the square root of the pixels.
+    assert row.eps == pytest.approx(2000 * (128**2 / 224**2) ** 0.5)
+    (table,) = norm_tables([row])
+    assert any("ξ=1142.86" in label for label in table.columns())
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        *[("norm", "eps", value) for value in (10**400, True, "10", None, -1, 1e9, [1])],
+        *[("norm", "p", value) for value in (1, None, True, [2])],
+        *[("norm", "reference_size", value) for value in (0, -(10**400))],
+        *[("data", "crop", value) for value in (10**400, 0, "x", None, True)],
+    ],
+)
+def test_an_odd_config_says_no_radius(part, key, value):
+    content = result(rows=[a_row("googlenet", "l2")])
+    content["config"][part][key] = value
+    if key == "reference_size" and value < 0:
+        content["config"]["norm"]["eps"] = True
+    (row,) = found(content)[1]
+    assert row.eps is None
+    assert norm_tables([row])

@@ -22,6 +22,7 @@ from uap_lightning.jobs.stages import (
     test,
 )
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.results.rows import Result
 from uap_lightning.results.screen import show
 from uap_lightning.training.module import RectifierModule
 
@@ -55,7 +56,7 @@ def evaluate(composed: DictConfig) -> float | None:
         else:
             check_same(run, Path(cfg.defense))
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
-    show([run.result])
+    show([Result(run.folder.name, run.folder, run.result)])
     rows = run.result.rows
     return rows[0].defense_rate if rows else None
 

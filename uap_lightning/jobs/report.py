@@ -25,20 +25,21 @@ def report(composed: DictConfig) -> None:
     """Render every result below a folder on the screen and as HTML, Markdown, CSV and LaTeX.
 
     Raises:
-        UapError: there is no result, or ``output`` has a suffix that is none of these formats.
+        UapError: there is no result, or ``output`` names no file or has a suffix that is none of
+            these formats.
     """
     cfg = typed(composed, ReportConfig)
     output = Path(cfg.output)
-    if output.suffix and output.suffix not in SUFFIXES:
+    if output.name in ("", "..") or output.suffix not in ("", *SUFFIXES):
         raise UapError(
-            f"output is {output}: expected a name that ends in {', '.join(SUFFIXES)}, or one "
-            "without a suffix for all of them."
+            f"output is {cfg.output or 'empty'}: expected a name that ends in "
+            f"{', '.join(SUFFIXES)}, or one without a suffix for all of them."
         )
     published = read_paper(cfg.paper)
     results = find_results(Path(cfg.results))
     rows = gather_rows(results, published)
     failed = [result for result in results if result.content.status != "ok"]
-    show([result.content for result in results])
+    show(results)
     tables = [*norm_tables(rows), *cross_tables(rows)]
     for suffix in [output.suffix] if output.suffix else SUFFIXES:
         path = output.with_suffix(suffix)

@@ -34,6 +34,7 @@ from uap_lightning.perturbations.bank import Bank
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
+from uap_lightning.results.rows import Result
 from uap_lightning.results.screen import show
 from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.checkpoint_io import own_checkpoint
@@ -86,7 +87,7 @@ def train(composed: DictConfig) -> float | None:
             log_defense(loggers, cfg.name, defense.parent)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
-    show([run.result])
+    show([Result(run.folder.name, run.folder, run.result)])
     rows = run.result.rows
     return rows[0].defense_rate if rows else None
 

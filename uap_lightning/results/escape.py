@@ -28,7 +28,11 @@ _TEX = {
 
 
 def for_markdown(text: str) -> str:
-    """The text as Markdown shows it: no tag, link, emphasis by stars, code or table column."""
+    """The text as Markdown shows it: no tag, image, emphasis by stars, code or table column.
+
+    Nor a link whose text hides where it leads. A bare address, such as ``https://example.org``,
+    stays as it is: GitHub makes it a link to what it shows.
+    """
     return plain(text).translate(_MARKDOWN)
 
 

@@ -94,7 +94,9 @@ def tallies(outcomes: Outcomes, perturbed_share: float) -> dict[str, Tensor]:
 
 
 def rates(means: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The metrics in percent from the means of the tallies; any shape, NaN for 0 / 0.
+    """The metrics in percent from the means of the tallies, of any shape.
+
+    Divided by 0 they are NaN or infinite.
 
     PRN-gain        (acc(rectified perturbed) - acc(perturbed)) / acc(rectified perturbed)
     PRN-restoration acc(rectified mixed) / acc(clean)
@@ -125,7 +127,8 @@ def summarise(outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int 
     Returns:
         counts, accuracies and metrics in percent, and ``ci95``: the bootstrap interval of each
         metric over photographs, not crops, because crops of one photograph are not independent. A
-        value that is 0 / 0 is None.
+        value that is divided by 0 is None, and so is an interval where more than 2.5 % of the
+        resamples are, because its end is then none of those left.
     """
     chosen = select(outcomes, protocol)
     held = tallies(chosen, protocol.perturbed_share)
@@ -160,7 +163,7 @@ def _number(value: Tensor) -> float | None:
 
 def _interval(values: Tensor) -> tuple[float, float] | None:
     finite = values[values.isfinite()]
-    if not len(finite):
+    if len(finite) < 0.975 * len(values):
         return None
     low, high = torch.quantile(finite, torch.tensor([0.025, 0.975], dtype=finite.dtype)).tolist()
     return low, high

@@ -14,6 +14,7 @@ from uap_lightning.results.rows import ReportRow, Result
 from uap_lightning.results.tables import cell, cross_tables, norm_tables
 
 PANEL = "panel.png"
+_MAX_PANEL = 32 * 2**20  # bytes: ten times what a training draws
 
 
 def render(results: list[Result], rows: list[ReportRow]) -> str:
@@ -60,12 +61,15 @@ def _run(result: Result) -> dict[str, Any]:
 def _embedded(path: Path) -> str | None:
     """An image as a data URI, in a twentieth of the bytes of its PNG.
 
-    None where there is none, and where it cannot be read or is larger than WebP can be.
+    None where there is none, and where it is no PNG, too large or cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        # A pipe would never end, and other formats start other programs.
+        if not path.is_file() or path.stat().st_size > _MAX_PANEL:
+            return None
+        with Image.open(path, formats=["PNG"]) as image:
             content = io.BytesIO()
             image.save(content, "WEBP", quality=85)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # whatever a damaged file makes Pillow raise
         return None
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,11 +1,14 @@
 """What a report is made of: the results below a folder, and their rows with what explains them."""
 
+import math
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import plain
+from uap_lightning.perturbations.ball import scaled_ball
 from uap_lightning.results.file import FILE, SCHEMA, RunResult, read_results
 from uap_lightning.results.paper import PaperRow
 from uap_lightning.results.row import Condition, Row
@@ -14,6 +17,8 @@ _NORMS = {"l2": "ℓ2", "linf": "ℓ∞"}
 # The perturbations of the paper: its algorithm, and ours for the same ones in less time.
 _PAPER_ATTACKS = ("deepfool_uap", "deepfool_uap_batched", "cosine_uap")
 _PAPER_EPS = {"l2": 2000.0, "linf": 10.0}
+_PAPER_CROP = 224
+_P = {"2": 2.0, "2.0": 2.0, "inf": math.inf}
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,15 @@ class ReportRow(Row):
         run: name of the run.
         seed: of the run.
         data: name of the photographs; None where the config does not say.
-        eps: radius of the test norm, pixel units; None where the config does not say.
+        crop: side of the test images; None where the config does not say.
+        eps: radius of the test norm at that side, pixel units; None where the config does not say.
         paper: the published row of the same condition; None where there is none.
     """
 
     run: str
     seed: int | None
     data: str | None
+    crop: int | None
     eps: float | None
     paper: PaperRow | None = None
 
@@ -85,9 +92,7 @@ def find_results(root: Path) -> list[Result]:
 
 def _failed(root: Path, folder: Path, reason: str) -> Result:
     name = _name_below(root, folder)
-    content = RunResult(
-        schema=SCHEMA, status="failed", reason=plain(reason), rows=[], config={"name": name}
-    )
+    content = RunResult(schema=SCHEMA, status="failed", reason=plain(reason), rows=[])
     return Result(name, folder, content)
 
 
@@ -102,7 +107,7 @@ def gather_rows(results: list[Result], published: list[PaperRow]) -> list[Report
     for result in results:
         if result.content.status != "ok":
             continue
-        eps = result.content.setting("norm", "eps")
+        crop = _number(result.content, "data", "crop")
         data = result.content.setting("data", "name")
         for row in result.content.rows:
             whole = ReportRow(
@@ -110,19 +115,43 @@ def gather_rows(results: list[Result], published: list[PaperRow]) -> list[Report
                 run=result.name,
                 seed=result.content.seed,
                 data=None if data is None else plain(str(data)),
-                eps=eps if isinstance(eps, int | float) else None,
+                crop=None if crop is None else int(crop),
+                eps=_radius(result.content),
             )
             rows.append(replace(whole, paper=published_row(whole, published)))
     return rows
 
 
+def _number(content: RunResult, part: str, key: str) -> float | None:
+    """A number of a config; None for anything else, which others may have written there."""
+    value = content.setting(part, key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # An int may be larger than any float.
+    return float(value) if abs(value) <= sys.float_info.max else None
+
+
+def _radius(content: RunResult) -> float | None:
+    """The radius of the ball that the run's perturbations lay in, at the size of its crops."""
+    p = _P.get(str(content.setting("norm", "p")))
+    eps, side = _number(content, "norm", "eps"), _number(content, "norm", "reference_size")
+    crop = _number(content, "data", "crop")
+    if p is None or eps is None or crop is None or crop < 1:
+        return None
+    try:
+        return scaled_ball(p, eps, None if side is None else int(side), int(crop)).eps
+    except UapError:
+        return None
+
+
 def published_row(row: ReportRow, published: list[PaperRow]) -> PaperRow | None:
     """The paper's row of the same networks, norms and protocol, for a PRN against its attack.
 
-    The paper tests on ImageNet and counts against its labels: so must the row.
+    The paper tests on crops of 224 of ImageNet and counts against its labels: so must the row.
     """
     if not (
         row.data == "imagenet"
+        and row.crop == _PAPER_CROP
         and row.label_source == "ground_truth"
         and (row.rectifier or "").startswith("prn")
         and row.attack in _PAPER_ATTACKS

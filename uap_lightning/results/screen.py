@@ -7,9 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from uap_lightning.core.terminal import plain
-from uap_lightning.results.file import RunResult
 from uap_lightning.results.row import Row
-from uap_lightning.results.rows import condition_label
+from uap_lightning.results.rows import Result, condition_label
 from uap_lightning.results.tables import LINES, METRICS, cell
 
 TITLE = "Defence against universal adversarial perturbations"
@@ -21,18 +20,19 @@ def title(row: Row) -> str:
     return f"{condition_label(row)}, Prot-{row.protocol.upper()}"
 
 
-def show(results: Sequence[RunResult]) -> None:
+def show(results: Sequence[Result]) -> None:
     """Print the table, the failed runs and the seconds a stage, on standard output."""
     console = Console(width=None if Console().is_terminal else 120)
-    done = [result for result in results if result.status == "ok"]
-    rows = [row for result in done for row in result.rows]
+    done = [result for result in results if result.content.status == "ok"]
+    rows = [row for result in done for row in result.content.rows]
     if rows:
         console.print(_long(done) if len(rows) > ACROSS else _wide(rows))
     for result in results:
-        if result.status != "ok":
-            console.print(_text(f"{result.config.get('name')}: {result.status}: {result.why}"))
+        content = result.content
+        if content.status != "ok":
+            console.print(_text(f"{result.name}: {content.status}: {content.why}"))
     if len(results) == 1:
-        stages = results[0].seconds.items()
+        stages = results[0].content.seconds.items()
         console.print(_text(", ".join(f"{stage} {value:.0f} s" for stage, value in stages)))
 
 
@@ -52,7 +52,7 @@ def _wide(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _long(results: Sequence[RunResult]) -> Table:
+def _long(results: Sequence[Result]) -> Table:
     """The metrics and their floor, a line for each row of the results."""
     table = Table(title=TITLE, title_justify="left")
     table.add_column("Run", overflow="fold")
@@ -61,7 +61,7 @@ def _long(results: Sequence[RunResult]) -> Table:
     for name, _ in shown:
         table.add_column(name, justify="right", overflow="fold")
     for result in results:
-        for row in result.rows:
+        for row in result.content.rows:
             numbers = [cell(row, key).value for _, key in shown]
-            table.add_row(_text(str(result.config.get("name"))), _text(title(row)), *numbers)
+            table.add_row(_text(result.name), _text(title(row)), *numbers)
     return table
