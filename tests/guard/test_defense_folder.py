@@ -189,7 +189,7 @@ def test_a_folder_without_one_of_its_digests_is_refused(defense, name, value):
 def test_photographs_trained_on_that_are_no_list_are_refused(defense, content):
     (defense / "trained_on.json").write_text(json.dumps(content))
     edit(defense)
-    with pytest.raises(UapError, match=r"trained_on\.json .*expected the photographs"):
+    with pytest.raises(UapError, match=r"trained_on\.json .*expected what the defence"):
         load_defense(defense)
 
 

@@ -1,6 +1,7 @@
 """What training, the detector and the test are given: every crop and every perturbation is seen."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.data.module import EvaluationDataModule
 from uap_lightning.jobs import train as job
+from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.training import callbacks
@@ -169,3 +171,17 @@ def test_overwrite_begins_an_unfinished_run_anew(monkeypatch):
         job.train(composed("train", *QUICK_TRAIN))
     job.train(composed("train", *QUICK_TRAIN, "overwrite=true"))
     assert json.loads(Path("outputs/run/results.json").read_text())["status"] == "ok"
+
+
+def test_perturbations_that_were_trained_on_are_not_tested_on():
+    """The same file under another name, in another bank's test part."""
+    job.train(composed("train", *QUICK_TRAIN))
+    [bank] = Path("banks").iterdir()
+    other = Path("other")
+    shutil.copytree(bank, other)
+    words = [w for w in QUICK_TRAIN if not w.startswith(("rectifier", "detector"))]
+    words += ["defense=outputs/run/defense", "bank.path=other"]
+    evaluate(composed("evaluate", *words, output=Path("outputs/fine")))
+    shutil.copy(other / "train-0001.safetensors", other / "test-0001.safetensors")
+    with pytest.raises(UapError, match="trained on 1 of the 2 test perturbations of other"):
+        evaluate(composed("evaluate", *words, output=Path("outputs/leak")))

@@ -3,7 +3,7 @@
 import re
 from html import unescape
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -22,6 +22,8 @@ def test_no_special_character_reaches_latex(text):
 
 
 @given(st.text(max_size=20))
+@example("_0_")
+@example("__x__ a_b")
 def test_markdown_gives_the_text_back(text):
     html = MarkdownIt().renderInline(for_markdown(text))
     assert "<" not in html

@@ -65,9 +65,10 @@ class Record:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """``trained_on.json``: identities of the photographs that no test may use."""
+    """``trained_on.json``: identities of the photographs and perturbations no test may use."""
 
     photographs: list[str]
+    perturbations: list[str]
 
 
 def save_defense(
@@ -76,7 +77,8 @@ def save_defense(
     detector: nn.Module,
     arguments: Mapping[str, Mapping[str, object]],
     condition: dict[str, object],
-    trained_on: Sequence[str] = (),
+    photographs: Sequence[str] = (),
+    perturbations: Sequence[str] = (),
 ) -> None:
     """Write a defence folder: two safetensors files, ``defense.json`` and ``trained_on.json``.
 
@@ -86,7 +88,8 @@ def save_defense(
         detector: fitted; of a class that :data:`~uap_lightning.detectors.DETECTORS` names.
         arguments: of both constructors, under ``rectifier`` and ``detector``.
         condition: what it was trained on: network, classes, norm, size, bank and so on.
-        trained_on: identities of the photographs it was trained on, which no test may use.
+        photographs: identities of those it was trained on, which no test may use.
+        perturbations: likewise.
 
     Raises:
         UapError: a class has no name, or the folder cannot be written.
@@ -99,7 +102,7 @@ def save_defense(
         }
     )
     make_folder(folder)
-    write_json(folder / TRAINED_ON, asdict(TrainedOn(list(trained_on))))
+    write_json(folder / TRAINED_ON, asdict(TrainedOn(list(photographs), list(perturbations))))
     for part, module in modules.items():
         write_tensors(folder / f"{part}.safetensors", module.state_dict(), {})
     digests = Digests(
@@ -118,7 +121,7 @@ class Defense:
         detector: in evaluation mode.
         condition: what it was trained on.
         size: side in pixels of the images it was trained on.
-        trained_on: identities of the photographs it was trained on.
+        trained_on: identities of the photographs and perturbations it was trained on.
         digest: SHA-256 of its ``defense.json``, which holds the digests of the other files.
     """
 
@@ -176,12 +179,12 @@ def load_defense(folder: str | Path) -> Defense:
                 f"{folder / name} is not the file that {path} describes (its SHA-256 differs): "
                 "put the original back, or train again."
             )
-    trained_on = read_as(folder / TRAINED_ON, TrainedOn, "the photographs trained on")
+    trained_on = read_as(folder / TRAINED_ON, TrainedOn, "what the defence was trained on")
     rectifier = _build(RECTIFIERS, settings["rectifier"], folder)
     detector = _build(DETECTORS, settings["detector"], folder)
     _try(rectifier, detector, size, path)
-    photographs = frozenset(trained_on.photographs)
-    return Defense(rectifier, detector, record.condition, size, photographs, digest_of_file(path))
+    known = frozenset([*trained_on.photographs, *trained_on.perturbations])
+    return Defense(rectifier, detector, record.condition, size, known, digest_of_file(path))
 
 
 def _check_file(file: Path, most: int) -> None:

@@ -22,6 +22,7 @@ from uap_lightning.jobs.stages import (
     test,
 )
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.results.rows import Result
 from uap_lightning.results.screen import show
 from uap_lightning.training.module import RectifierModule
@@ -43,6 +44,7 @@ def evaluate(composed: DictConfig) -> float | None:
             check_split(defense, data.tested_on)
             with run.stage("craft"):
                 bank = find_bank(cfg, data, perturbation_network(cfg, network))
+            check_perturbations(defense, bank)
             condition: Condition = dict(defense.condition)  # type: ignore[arg-type]
             module = RectifierModule(network, defense.rectifier, defense.detector, condition)
             log_bank(loggers, bank)
@@ -115,4 +117,18 @@ def check_split(defense: Defense, tested_on: Mapping[str, str]) -> None:
             f"the defence was trained on {len(both)} of the {len(tested_on)} test photographs "
             f"(such as {both[0]}): set seed={defense.condition.get('seed')} and the data's "
             "settings as they were in training, or test on others."
+        )
+
+
+def check_perturbations(defense: Defense, bank: Bank) -> None:
+    """Refuse to test on perturbations that the defence was trained on.
+
+    Raises:
+        UapError: the bank's test part holds some of them.
+    """
+    both = sum(identity in defense.trained_on for identity in identities(bank.test))
+    if both:
+        raise UapError(
+            f"the defence was trained on {both} of the {len(bank.test)} test perturbations of "
+            f"{bank.folder}: give a bank (bank.path) with others in its test part."
         )

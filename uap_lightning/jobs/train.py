@@ -30,7 +30,7 @@ from uap_lightning.jobs.stages import (
     test,
 )
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.perturbations.bank import Bank
+from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
@@ -79,7 +79,7 @@ def train(composed: DictConfig) -> float | None:
             if not is_first():
                 return None
             run.content["rows"] = rows
-            defense = write_defense(cfg, run, module, condition, data)
+            defense = write_defense(cfg, run, module, condition, data, bank)
             run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
             described = card({**condition, "classes": network.classes(data.crop)}, run.result)
             write_atomically(defense.parent / CARD, described.encode())
@@ -222,6 +222,7 @@ def write_defense(
     module: RectifierModule,
     condition: Condition,
     data: Collection,
+    bank: Bank,
 ) -> Path:
     """Write the defence folder of this run and return its ``defense.json``."""
     arguments = {
@@ -234,5 +235,13 @@ def write_defense(
         "resize": cfg.data["resize"],
     }
     described = {**condition, **use}
-    save_defense(folder, module.rectifier, module.detector, arguments, described, data.trained_on)
+    save_defense(
+        folder,
+        module.rectifier,
+        module.detector,
+        arguments,
+        described,
+        data.trained_on,
+        identities(bank.train),
+    )
     return folder / "defense.json"

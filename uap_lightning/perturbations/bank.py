@@ -82,6 +82,11 @@ class Bank:
         return digest.hexdigest()
 
 
+def identities(perturbations: Tensor) -> list[str]:
+    """The SHA-256 of each perturbation of K x 3 x H x W: the same in whatever bank it lies."""
+    return [hashlib.sha256(rho.numpy().tobytes()).hexdigest()[:32] for rho in perturbations]
+
+
 def open_bank(folder: Path, network: TargetNetwork, norm: Ball, size: int) -> Bank:
     """Read a bank that the user names, and check that it fits the run.
 

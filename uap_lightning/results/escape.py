@@ -1,5 +1,6 @@
 """Text from outside, such as names in a file that others wrote, where it could do something."""
 
+import re
 from typing import TypeVar
 
 from uap_lightning.core.terminal import plain
@@ -28,12 +29,13 @@ _TEX = {
 
 
 def for_markdown(text: str) -> str:
-    """The text as Markdown shows it: no tag, image, emphasis by stars, code or table column.
+    """The text as Markdown shows it: no tag, image, emphasis, code or table column.
 
     Nor a link whose text hides where it leads. A bare address, such as ``https://example.org``,
     stays as it is: GitHub makes it a link to what it shows.
     """
-    return plain(text).translate(_MARKDOWN)
+    # An underscore within a word, as in most names here, means nothing to Markdown.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain(text).translate(_MARKDOWN))
 
 
 def for_csv(value: T) -> T | str:
