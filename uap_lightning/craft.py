@@ -1,11 +1,11 @@
 """Fill a bank of perturbations: ``python -m uap_lightning.craft network=... norm=...``."""
 
-from uap_lightning.core.interrupt import told_interrupt
+from uap_lightning.core.starting import starting
 
 
 def main() -> None:
     """Console script ``uap-craft``."""
-    with told_interrupt():
+    with starting():
         from uap_lightning.jobs.craft import craft
         from uap_lightning.jobs.launch import launch
 

@@ -5,12 +5,12 @@ network under test, and the network that the test perturbations are made on wher
 (``network@perturbation_network=vggf``).
 """
 
-from uap_lightning.core.interrupt import told_interrupt
+from uap_lightning.core.starting import starting
 
 
 def main() -> None:
     """Console script ``uap-evaluate``."""
-    with told_interrupt():
+    with starting():
         from uap_lightning.jobs.evaluate import evaluate
         from uap_lightning.jobs.launch import launch
 

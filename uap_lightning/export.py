@@ -1,11 +1,11 @@
 """The guard as one file: ``python -m uap_lightning.export defense=FOLDER output=guard.onnx``."""
 
-from uap_lightning.core.interrupt import told_interrupt
+from uap_lightning.core.starting import starting
 
 
 def main() -> None:
     """Console script ``uap-export``."""
-    with told_interrupt():
+    with starting():
         from uap_lightning.jobs.export import export
         from uap_lightning.jobs.launch import launch
 

@@ -7,7 +7,7 @@
 import argparse
 from pathlib import Path
 
-from uap_lightning.core.interrupt import told_interrupt
+from uap_lightning.core.starting import starting
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     pulled.add_argument("folder", type=Path)
     pulled.add_argument("--revision", help="branch, tag or commit")
     given = parser.parse_args(arguments)
-    with told_interrupt():
+    with starting():
         from uap_lightning.core.errors import UapError
         from uap_lightning.core.terminal import fail
         from uap_lightning.guard.hub import pull, push

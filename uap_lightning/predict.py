@@ -1,11 +1,11 @@
 """Classify a folder through a defence: ``python -m uap_lightning.predict images=FOLDER``."""
 
-from uap_lightning.core.interrupt import told_interrupt
+from uap_lightning.core.starting import starting
 
 
 def main() -> None:
     """Console script ``uap-predict``."""
-    with told_interrupt():
+    with starting():
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.predict import predict
 

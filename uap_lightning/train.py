@@ -4,12 +4,12 @@ Craft the bank where it is missing, extend it, train the rectifier, fit the dete
 protocol, write the defence folder and ``results.json``.
 """
 
-from uap_lightning.core.interrupt import told_interrupt
+from uap_lightning.core.starting import starting
 
 
 def main() -> None:
     """Console script ``uap-train``."""
-    with told_interrupt():
+    with starting():
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.train import train
 

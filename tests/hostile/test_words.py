@@ -88,7 +88,7 @@ def test_a_name_that_hydra_reads_otherwise(name, key, hostile, material, tmp_pat
         value = name
         (tmp_path / name).symlink_to(found[key])
     done = hostile("predict", *words("predict", material, f"{key}={value}"), expect="either")
-    if done.verdict == "sentence":
+    if done.verdict == "sentence" and "without control characters" not in done.said:
         assert f"'{key}=" in done.said or f'"{key}=' in done.said, done.said
 
 

@@ -161,8 +161,8 @@ def load_defense(folder: str | Path) -> Defense:
             f"{path} has condition.size {size!r}: expected the side of the images in pixels, from "
             f"1 to {LARGEST}; put the original back, or train again."
         )
-    classes = record.condition.get("classes")
-    if classes is not None and (type(classes) is not int or classes < 1):
+    classes = record.condition.get("classes", 1)
+    if type(classes) is not int or not 1 <= classes <= 1_000_000:
         raise UapError(
             f"{path} has condition.classes {classes!r}: expected their number; put the original "
             "back, or train again."

@@ -1,5 +1,6 @@
 """Entry points under Hydra: what the user can mend ends in one sentence."""
 
+import errno
 import os
 import re
 import sys
@@ -71,6 +72,11 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
             "a key is set below one that is null, such as rectifier.training of a filter that is "
             "not trained: leave it out, or choose another option of its group."
         )
+    except OSError as error:
+        # The job's own files say more; this is where what it prints goes to.
+        if traceback_wanted or error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EPIPE):
+            raise
+        fail(f"the output cannot be written ({error.strerror}): free some space, or send it on.")
     except KeyboardInterrupt:
         then = "the same command goes on from here" if resumes else "nothing was written"
         console.print(f"interrupted: {then}.", markup=False)
