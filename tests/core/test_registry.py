@@ -31,7 +31,9 @@ def test_a_name_belongs_to_one_class():
 
 @pytest.mark.parametrize("registry", [RECTIFIERS, DETECTORS], ids=lambda r: r.kind)
 def test_every_class_of_ours_has_one_name(registry):
-    assert len(set(registry.values())) == len(registry) > 1
-    for name, found in registry.items():
+    # Another test of this process may have registered classes of its own.
+    ours = {n: c for n, c in registry.items() if c.__module__.startswith("uap_lightning.")}
+    assert len(set(ours.values())) == len(ours) > 1
+    for name, found in ours.items():
         assert registry.name_of(found) == name
         assert found.__module__.startswith(f"uap_lightning.{registry.kind}s.")
