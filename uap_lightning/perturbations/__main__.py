@@ -85,7 +85,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.verb == "list":
         if not 0 <= options.seed < 2**32:
-            raise UapError(f"--seed is {options.seed}: expected a whole number from 0 to 4294967295.")
+            raise UapError(
+                f"--seed is {options.seed}: expected a whole number from 0 to 4294967295."
+            )
         rows = table_of(options.bank, options.extended, options.seed)
         table = Table(*rows[0], box=None)
         for row in rows:
