@@ -9,7 +9,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
 from uap_lightning.data.cache import decode_once
 from uap_lightning.data.crops import CropDataset
-from uap_lightning.data.photographs import Split, share_of, with_copies
+from uap_lightning.data.photographs import Split, check_apart, share_of, with_copies
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,10 @@ def load_collection(
 
     Args:
         source: returns the training and the test photographs.
-        resize: short side that photographs are resized to, in pixels; None keeps their size.
-        upscale: enlarge photographs whose short side is below ``crop``; they are refused when
-            False.
+        resize: short side that all photographs are brought to, in pixels, the larger and the
+            smaller ones; None keeps their size.
+        upscale: take photographs whose short side is below ``crop``: they are enlarged, to ``crop``
+            where ``resize`` is None; they are refused when False.
         crop: side of the crops in pixels.
         train_crops: crops of each training photograph.
         craft_crops: crops of each photograph that is crafted on.
@@ -111,15 +112,18 @@ def load_collection(
     cache = decode_once(
         everything,
         resize,
-        1 if upscale and resize is not None else crop,
+        1 if upscale and resize is not None else crop,  # then it does not depend on the crop
         Path(cache_dir),
         square=square,
+        upscale=upscale,
         skip_corrupt=skip_corrupt,
     )
     corrupt = set(cache.skipped)
     photographs = [p for number, p in enumerate(everything) if number not in corrupt]
     contents = cache.contents
     drawn = len(set(range(len(split.train))) - corrupt)
+    if split.given:
+        check_apart(photographs[:drawn], photographs[drawn:], contents)
     training = with_copies(range(drawn), photographs, contents)
     tested = sorted(set(range(len(photographs))) - set(training))
     chosen = {training[n] for n in share_of(training, craft_share, seed)}
