@@ -64,7 +64,7 @@ def files_below(folder: Path, key: str = "data.root") -> list[Path]:
             "allow it."
         ) from error
     if not files:
-        raise UapError(f"{key} names {folder}, which holds no image: put images in it.")
+        raise UapError(f"{key} is {folder}, which holds no image: put images in it.")
     for path in files:
         if path.suffix.lower() not in FORMATS:
             raise UapError(

@@ -50,7 +50,7 @@ def required_folder(root: str | None, key: str = "data.root") -> Path:
     folder = os.path.expanduser(str(root))  # noqa: PTH111
     if not os.path.isdir(folder):  # noqa: PTH112
         raise UapError(
-            f"{key} names {root}, which is not a folder: set {key}=FOLDER to the folder that holds "
+            f"{key} is {root}, which is not a folder: set {key}=FOLDER to the folder that holds "
             "the images."
         )
     return Path(folder)
