@@ -52,7 +52,7 @@ def test_converting_is_done_once_and_its_file_can_be_given(tmp_path, monkeypatch
 
 
 def test_weights_of_another_layout_are_refused(tmp_path):
-    """In our own format, with names of torchvision's: of another network, and of this one's twin."""
+    """In our own format, with torchvision's names: another network, and its own GoogLeNet."""
     for model in (torchvision.models.squeezenet1_0(), torchvision.models.googlenet(init_weights=0)):
         write_tensors(tmp_path / "w.safetensors", dict(model.state_dict()), {})
         refused(
