@@ -10,7 +10,7 @@ from uap_lightning.rectifiers import RECTIFIERS
 
 @RECTIFIERS.register("drifting")
 class Drifting(nn.Module):
-    """Adds ``rate`` (or nan) in each training step past ``after``; in one process or all."""
+    """Adds noise, ``rate`` more (or nan) each step past ``after``; in one process or all."""
 
     def __init__(self, rate="0.5", after=0, process=""):
         super().__init__()
@@ -25,7 +25,9 @@ class Drifting(nn.Module):
             self.steps += 1
         past = float(self.steps) - self.after
         shift = self.rate * past if past > 0 and self.drifts else 0.0
-        return images + shift + 0 * self.weight
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(images.shape[1:], generator=generator)
+        return images + shift * noise + 0 * self.weight
 
 
 @RECTIFIERS.register("cusp")

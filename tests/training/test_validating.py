@@ -24,7 +24,7 @@ HELD = (*QUICK_TRAIN, *SIGNS, "data.validation_share=0.25", "protocol=[a]")
 DRIFTS = (
     *HELD,
     "rectifier.model._target_=tests.training.failing.Drifting",
-    *("~rectifier.model.width", "~rectifier.model.blocks", "+rectifier.model.rate='40'"),
+    *("~rectifier.model.width", "~rectifier.model.blocks", "+rectifier.model.rate='10'"),
     *("rectifier.training.validate_every=5", "callbacks.checkpoint.every_n_train_steps=5"),
 )
 
