@@ -43,7 +43,7 @@ def workspace(entity: str, project: str) -> "Workspace":
         )
     ]
     training: list[Any] = [
-        panels.LinePlot(title=title, x="trainer/global_step", y=keys)
+        panels.LinePlot(title=title, x="trainer/global_step", y=[*keys])
         for title, keys in (
             ("Loss", ["train/loss", "val/loss"]),
             ("On validation photographs", ["val/restoration", "val/clean_kept"]),
