@@ -1,0 +1,1 @@
+"""What several images that carry one perturbation give away: find it, estimate it, know it."""

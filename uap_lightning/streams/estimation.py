@@ -1,0 +1,135 @@
+"""From images that carry one perturbation to the perturbation, with nothing trained."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.streams.whitening import opponent
+
+# Each derivative is the difference to the neighbour at these rows and columns.
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+# Rounding to whole numbers and what a camera adds, pixel units.
+_NOISE = 0.7
+# Standard deviation of a perturbation's values before anything is known, pixel units.
+_PRIOR = 7.0
+# More rounds find ever smaller variances where images are few, and trust them.
+_ROUNDS = 4
+_STEPS = 25
+# Pixels from a pixel to the edge of the window that its variance is taken over.
+_REACH = 1
+
+
+@torch.no_grad()
+def estimate(images: Tensor) -> Tensor:
+    """The perturbation that different images share.
+
+    Derivatives of a photograph are small nearly everywhere, and large at edges. So each derivative
+    of the perturbation is taken from the images in which its neighbourhood is quiet: in opponent
+    colours c, over the four first derivatives D_k,
+
+        minimise over rho  sum_i,k,c,p  w_ikc(p) (D_k (y_i - rho))_c(p)^2 + |rho|^2 / prior^2
+        with  w_ikc(p) = 1 / (variance of D_k (y_i - rho)_c around p + noise^2),
+
+    the weights and rho in turn, as for a Gaussian scale mixture (Portilla et al., 2003). The
+    normal equations are solved by conjugate gradients, preconditioned in the frequency domain.
+    Derivatives that touch 0 or 255 are left out: what was cut off there is not known.
+
+    Args:
+        images: N x 3 x H x W, 0-255, N at least 2, of different photographs.
+
+    Returns:
+        3 x H x W, pixel units.
+
+    Raises:
+        UapError: there are fewer than 2 images.
+    """
+    count, _, height, width = images.shape
+    if count < 2:
+        raise UapError(f"there is {count} image to estimate from: expected at least 2.")
+    pixels = images.float()
+    rotation = opponent().to(pixels.device)
+    colours = torch.einsum("dc,nchw->ndhw", rotation, pixels)
+    inside = ((pixels > 0) & (pixels < 255)).all(dim=1, keepdim=True).float()
+    derivatives = [_derivative(colours, k) for k in range(len(_NEIGHBOURS))]
+    valid = [
+        inside * _shifted(inside, k) * _edge(height, width, k).to(pixels.device)
+        for k in range(len(_NEIGHBOURS))
+    ]
+    rho = torch.zeros_like(colours[0])
+    for round_ in range(_ROUNDS):
+        # Where rho was fitted to these very images, they seem quieter than they are.
+        freedom = 1.0 if round_ == 0 else count / (count - 1)
+        weights, right = [], torch.zeros_like(rho)
+        for k, (derivative, known) in enumerate(zip(derivatives, valid, strict=True)):
+            left = derivative - _derivative(rho, k)
+            seen = _window(known).clamp_min(1e-3)
+            variance = freedom * _window(left.square() * known) / seen
+            weight = known / (variance + _NOISE**2)
+            weights.append(weight.sum(dim=0))
+            right = right + _transposed((weight * derivative).sum(dim=0), k)
+        rho = _solve(weights, right, rho)
+    return torch.einsum("dc,dhw->chw", rotation, rho)
+
+
+def _shifted(maps: Tensor, k: int) -> Tensor:
+    down, along = _NEIGHBOURS[k]
+    return maps.roll((-down, -along), (-2, -1))
+
+
+def _derivative(maps: Tensor, k: int) -> Tensor:
+    return _shifted(maps, k) - maps
+
+
+def _transposed(maps: Tensor, k: int) -> Tensor:
+    down, along = _NEIGHBOURS[k]
+    return maps.roll((down, along), (-2, -1)) - maps
+
+
+def _edge(height: int, width: int, k: int) -> Tensor:
+    """1 where the neighbour is in the image, 0 where it would be at the other side."""
+    down, along = _NEIGHBOURS[k]
+    inside = torch.zeros(height, width)
+    inside[: height - down, max(0, -along) : width - max(0, along)] = 1
+    return inside
+
+
+def _window(maps: Tensor) -> Tensor:
+    """The mean over 3 x 3 pixels."""
+    padded = functional.pad(maps, (_REACH,) * 4, mode="replicate")
+    return functional.avg_pool2d(padded, 2 * _REACH + 1, 1)
+
+
+def _solve(weights: list[Tensor], right: Tensor, start: Tensor) -> Tensor:
+    """Solve (sum_k D_k' W_k D_k + 1 / prior^2) rho = right by conjugate gradients."""
+    height, width = right.shape[-2:]
+    rows = 2 * math.pi * torch.fft.fftfreq(height, device=right.device)[:, None]
+    columns = 2 * math.pi * torch.fft.rfftfreq(width, device=right.device)[None]
+    power = torch.full((3, height, width // 2 + 1), 1 / _PRIOR**2, device=right.device)
+    for weight, (down, along) in zip(weights, _NEIGHBOURS, strict=True):
+        square = 2 - 2 * torch.cos(rows * down + columns * along)
+        power = power + weight.mean(dim=(-2, -1))[:, None, None] * square
+
+    def apply(maps: Tensor) -> Tensor:
+        parts = (_transposed(w * _derivative(maps, k), k) for k, w in enumerate(weights))
+        total: Tensor = sum(parts, start=maps / _PRIOR**2)
+        return total
+
+    def precondition(maps: Tensor) -> Tensor:
+        divided: Tensor = torch.fft.irfft2(torch.fft.rfft2(maps) / power, s=(height, width))
+        return divided
+
+    rho, left = start, right - apply(start)
+    step = precondition(left)
+    direction, size = step, (left * step).sum()
+    for _ in range(_STEPS):
+        if float(size) <= 1e-12:
+            break
+        applied = apply(direction)
+        length = size / (direction * applied).sum()
+        rho, left = rho + length * direction, left - length * applied
+        step = precondition(left)
+        direction, size = step + (new := (left * step).sum()) / size * direction, new
+    return rho

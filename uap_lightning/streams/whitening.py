@@ -1,0 +1,160 @@
+"""Whitened residuals: what is left of an image once everything that photographs share is gone."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.streams.null import Null, fit_null
+
+# Added to the local deviation, pixel units: below it, what varies is rounding.
+FLOOR = 2.0
+# Side of the window that the local deviation is taken over, in pixels.
+_WINDOW = 7
+# Images that statistics are taken from at most: their spectra are held at once.
+_MOST = 600
+_FEWEST = 12
+_BATCH = 32
+
+
+def opponent() -> Tensor:
+    """The orthonormal colours in which photographs are least correlated: grey, red-green, blue."""
+    rows = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True)
+    return unit
+
+
+class Whitener(nn.Module):
+    """Turns images into whitened residuals, in which two clean photographs are nearly orthogonal.
+
+    In three steps: the image in opponent colours minus its 5 x 5 binomial blur; divided by its
+    local deviation plus 2, so that no textured region outweighs the others; and divided, frequency
+    by frequency, by the root of the power that photographs have there. The result has length 1,
+    or less where an image is nearly flat, because what is left of such an image is hardly its own.
+
+    Adding one pattern to different images adds nearly one vector to their residuals, so that
+    their inner products tell (:mod:`uap_lightning.streams.matching`).
+
+    Args:
+        size: side of the images in pixels, at least 64.
+
+    Attributes:
+        power: root of the mean power at each frequency, 3 x H x (W / 2 + 1).
+        length: length of a residual before normalising, the median of those fitted on.
+        null: distribution of the scores of clean pairs, as numbers; see
+            :class:`~uap_lightning.streams.null.Null`.
+
+    Raises:
+        UapError: the size is below 64.
+    """
+
+    power: Tensor
+    length: Tensor
+    numbers: Tensor
+    _colours: Tensor
+    _kernel: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if not 64 <= size <= 1024:
+            raise UapError(f"images have a side of {size} pixels: expected 64 to 1,024.")
+        self.size = size
+        self.register_buffer("power", torch.ones(3, size, size // 2 + 1))
+        self.register_buffer("length", torch.ones(()))
+        self.register_buffer("numbers", torch.zeros(len(Null.FIELDS), dtype=torch.float64))
+        self.register_buffer("_colours", opponent(), persistent=False)
+        binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.register_buffer("_kernel", binomial.outer(binomial).expand(3, 1, 5, 5).clone(), False)
+
+    @property
+    def dimension(self) -> int:
+        """Length d of a residual: 3 x H x W numbers."""
+        return 3 * self.size**2
+
+    @property
+    def null(self) -> Null:
+        """How the scores of clean pairs are distributed."""
+        return Null(*self.numbers.tolist())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Whitened residuals of images.
+
+        Args:
+            images: N x 3 x H x W, RGB, 0-255, uint8 or float.
+
+        Returns:
+            float N x d.
+        """
+        residuals = self._whitened(images)
+        lengths = residuals.norm(dim=1, keepdim=True)
+        return residuals / torch.maximum(lengths, self.length)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, *, shifted: bool = False) -> "Whitener":
+        """Take the statistics of photographs: two thirds give the spectrum, one the null.
+
+        Power is the median over images, which a pattern in fewer than half of them does not move.
+
+        Args:
+            images: N x 3 x H x W, uint8, different photographs; at most 600 are used.
+            shifted: some may carry a pattern: in each pair of the null, roll one image, which
+                puts what they share out of step.
+
+        Raises:
+            UapError: they are fewer than 12, or of another size.
+        """
+        if images.ndim != 4 or images.shape[1:] != (3, self.size, self.size):
+            raise UapError(
+                f"images have shape {tuple(images.shape)}: expected N x 3 x {self.size} x "
+                f"{self.size}."
+            )
+        if len(images) < _FEWEST:
+            raise UapError(
+                f"there are {len(images)} images to take the statistics of photographs from: "
+                f"expected at least {_FEWEST}."
+            )
+        chosen = images[torch.linspace(0, len(images) - 1, min(_MOST, len(images))).long()]
+        third = torch.arange(len(chosen)) % 3 == 2
+        spectra = [
+            torch.fft.rfft2(self._local(b)).abs().square() for b in self._parts(chosen[~third])
+        ]
+        middle = torch.cat(spectra).median(dim=0).values
+        # Neighbouring frequencies share what so few images tell badly.
+        smooth = functional.avg_pool2d(
+            functional.pad(middle[None], (1, 1, 1, 1), mode="reflect"), 3, 1
+        )[0]
+        # The median of an exponential distribution, which power has, is ln 2 of its mean.
+        self.power.copy_((smooth / math.log(2)).sqrt().clamp_min(1e-6))
+        whitened = torch.cat([self._whitened(batch) for batch in self._parts(chosen[third])])
+        self.length.copy_(whitened.norm(dim=1).median())
+        held = torch.cat([self(batch) for batch in self._parts(chosen[third])])
+        other = held
+        if shifted:
+            maps = held.view(-1, 3, self.size, self.size)
+            by = (self.size // 3 | 1, self.size // 5 | 1)
+            other = maps.roll(by, (-2, -1)).flatten(1)
+        scores = held @ other.T * math.sqrt(self.dimension)
+        upper = torch.triu(torch.ones_like(scores, dtype=torch.bool), 1)
+        self.numbers.copy_(torch.tensor(fit_null(scores[upper]).values()))
+        return self
+
+    def _parts(self, images: Tensor) -> Iterator[Tensor]:
+        for batch in torch.split(images, _BATCH):
+            yield batch.to(self.power.device)
+
+    def _local(self, images: Tensor) -> Tensor:
+        """High-pass part in opponent colours over its local deviation: N x 3 x H x W."""
+        colours = torch.einsum("dc,nchw->ndhw", self._colours, images.float())
+        padded = functional.pad(colours, (2, 2, 2, 2), mode="reflect")
+        high = colours - functional.conv2d(padded, self._kernel, groups=3)
+        reach = _WINDOW // 2
+        squares = functional.pad(high.square(), (reach,) * 4, mode="reflect")
+        return high / (functional.avg_pool2d(squares, _WINDOW, 1).sqrt() + FLOOR)
+
+    def _whitened(self, images: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(self._local(images)) / self.power
+        whitened: Tensor = torch.fft.irfft2(spectrum, s=(self.size, self.size))
+        return whitened.flatten(1)
