@@ -114,11 +114,13 @@ class EvaluationDataModule(LightningDataModule):
         """Add what was drawn.
 
         Returns:
-            the crop's entries with ``image`` as float 0-255, ``rho`` (the perturbation drawn for
-            each image) and ``coin`` (its uniform draw).
+            the crop's entries with ``image`` as float 0-255, ``perturbation`` (the number of
+            the one drawn for each image), ``rho`` (that perturbation) and ``coin`` (the image's
+            uniform draw).
         """
         images, number = batch["image"].float(), batch["number"].cpu()
         which = self.draw.perturbation[number].to(images.device)
         rho = self.draw.perturbations.to(images.device)[which]
         coin = self.draw.coin[number].to(images.device)
-        return {**cast(dict[str, Tensor], batch), "image": images, "rho": rho, "coin": coin}
+        drawn = {"perturbation": which, "rho": rho, "coin": coin}
+        return {**cast(dict[str, Tensor], batch), "image": images, **drawn}
