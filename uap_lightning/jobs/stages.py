@@ -1,5 +1,6 @@
 """The stages that several commands walk: data and network, bank, Trainer, test."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,10 @@ from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.results.row import Row
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.checkpoint_io import AtomicCheckpointIO
+from uap_lightning.training.kept import KeptOutcomes, key_of
 from uap_lightning.training.module import RectifierModule
+
+log = logging.getLogger(__name__)
 
 # What a defence was trained on, as plain strings and numbers.
 Condition = dict[str, str | int | float | None]
@@ -204,9 +208,18 @@ def test(
         condition: what the defence was trained on.
     """
     draw = draw_pairs(bank.test, len(data.test), cfg.seed)
+    crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
+    kept = Path(cfg.paths.output_dir, "outcomes.safetensors")
+    if trainer.world_size == 1:
+        # Lightning ends no test that has no batch.
+        most = (len(data.test) - 1) // data.batch_size * data.batch_size
+        crops.first = metrics.keep(KeptOutcomes(kept, key_of(module, crops)), most)
+        if crops.first:
+            log.info("Going on with test image %d of %d", crops.first + 1, len(data.test))
     with interruptible(trainer):
-        crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
         trainer.test(module, datamodule=crops, verbose=False)
+    if is_first():
+        kept.unlink(missing_ok=True)
     labelled = bool((data.test.label >= 0).all())
     attack = bank.records[-1].attack.get("name")
     return [
