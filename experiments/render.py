@@ -27,14 +27,23 @@ def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -
     Raises:
         SystemExit: a job has no result.
     """
-    require_results(jobs)
-    results = [Result(job.folder.name, job.folder, read_results(job.folder / FILE)) for job in jobs]
+    results = results_of(jobs)
     rows = gather_rows(results, read_paper(None), every_cell=True)
     path = folder / name
     text = f"{conditions(results)}\n\n{markdown(tables(rows), [], floors=True)}"
     write_atomically(path.with_suffix(".md"), text.encode())
     write_atomically(path.with_suffix(".csv"), as_csv(rows, []).encode())
     write_figure(defense_rates(rows), path.with_suffix(".png"))
+
+
+def results_of(jobs: Sequence[Job]) -> list[Result]:
+    """The results of finished jobs.
+
+    Raises:
+        SystemExit: a job has no result.
+    """
+    require_results(jobs)
+    return [Result(job.folder.name, job.folder, read_results(job.folder / FILE)) for job in jobs]
 
 
 def conditions(results: Sequence[Result]) -> str:

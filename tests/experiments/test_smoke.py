@@ -2,9 +2,7 @@
 
 import csv
 import math
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +18,7 @@ from experiments import (
     runs,
     synthetic_figure,
 )
-from tests.tiny import composed, environment
+from tests.tiny import composed
 from uap_lightning.jobs.craft import craft
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.train import train
@@ -29,22 +27,24 @@ from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.perturbations.synthetic import synthesise
 from uap_lightning.results.file import read_results
 
+LAUNCH = runs.launch
 
-def in_this_process(words, **_):
+
+def in_this_process(job, seconds):
     """What the command would do in a process of its own; the first one gets its own."""
     if not list(Path("out").glob("*")):
-        return subprocess.run(words, check=False, env=environment())
-    _, _, module, *overrides = words
+        return LAUNCH(job, seconds)
+    _, module, *overrides = job.command
     folder = Path(overrides[-1].partition("=")[2])
     assert overrides[-1].startswith("hydra.run.dir=")
     entry = {"train": train, "evaluate": evaluate, "craft": craft}[module.partition(".")[2]]
     entry(composed(module.partition(".")[2], *overrides[:-1], output=folder.resolve()))
-    return subprocess.CompletedProcess(words, 0)
+    return 0
 
 
 def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(runs, "launch", in_this_process)
     # One norm will do for the twin networks, and one network for the two norms.
     monkeypatch.setattr(cross_network_tables, "NORMS", ("linf",))
     cross_network_tables.main(["--smoke", "--output", "out"])
