@@ -3,11 +3,12 @@
 With ``--minutes 9`` it ends after nine minutes with the exit status 75, and the same command goes
 on from there; when all runs are done it writes the tables. What is begun when the time is up is
 done again, so a piece must be long enough for each of these: the cache of the photographs, the
-network's predictions on them, one perturbation, half a minute of training (or a step), the fit of
-a detector, ten seconds of a test (or a batch).
+network's predictions on 512 crops, one perturbation, half a minute of training (or a step), the fit
+of a detector, ten seconds of a test (or a batch).
 """
 
 import shlex
+from collections.abc import Iterable
 
 from experiments import cross_network_tables, norm_tables
 from experiments.render import write_tables
@@ -37,8 +38,9 @@ def jobs_of(plan: Plan, rectifiers: dict[str, tuple[str, ...]]) -> list[Job]:
     return list(dict.fromkeys(jobs))
 
 
-def all_tables(rows: list[ReportRow]) -> list[tables.Table]:
+def all_tables(rows: Iterable[ReportRow]) -> list[tables.Table]:
     """Tables 1-3, then 4 and 5, each for each rectifier."""
+    rows = list(rows)
     return [*tables.norm_tables(rows), *tables.cross_tables(rows)]
 
 

@@ -48,7 +48,7 @@ def results_of(jobs: Sequence[Job]) -> list[Result]:
 
 def conditions(results: Sequence[Result]) -> str:
     """What the runs were made with, and what the paper's numbers beside them were."""
-    said = {}
+    said: dict[str, None] = {}
     for result in results:
         setting = result.content.setting
         bank = "{} + {} perturbations".format(setting("bank", "train"), setting("bank", "test"))

@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, write_atomically
 from uap_lightning.guard.defense_folder import RECORD
-from uap_lightning.jobs.config import typed
+from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.results.file import FILE, read_results
 
 PAPER = ("network=caffenet", "network=vggf", "network=googlenet_bvlc")
@@ -270,6 +272,22 @@ def require_results(jobs: Iterable[Job]) -> None:
             raise SystemExit(
                 f"error: {path} is {status}: expected a finished result; run {job} first."
             )
+
+
+def composed(verb: str, overrides: Sequence[str], kind: type[T]) -> T:
+    """The config of a command without running it.
+
+    Raises:
+        UapError: a value is refused.
+    """
+    register_schemas()
+    with initialize_config_dir(find_conf(), version_base="1.3"):
+        try:
+            # A folder is part of a config, and not made by composing.
+            return typed(compose(verb, [*overrides, "paths.output_dir=outputs"]), kind)
+        except (HydraException, OmegaConfBaseException) as error:
+            said = " ".join(str(error).split())
+            raise UapError(f"{' '.join(overrides)} is no config of {verb} ({said}).") from error
 
 
 def settings_of(job: Job, kind: type[T]) -> T:

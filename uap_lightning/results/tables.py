@@ -45,7 +45,7 @@ class Cell:
     def text(self, floor: bool = False) -> str:
         """Number, intervals, floor where asked for, and the paper's number on one line."""
         number = " ".join(filter(None, (self.value, self.interval, self.wider)))
-        return "; ".join(filter(None, (number, floor and self.floor, self.paper)))
+        return "; ".join(filter(None, (number, self.floor if floor else "", self.paper)))
 
 
 @dataclass(frozen=True)
