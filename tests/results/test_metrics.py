@@ -338,11 +338,15 @@ def test_the_second_interval_covers_new_perturbations_where_the_first_does_not(c
 
 
 def test_crops_of_a_photograph_under_several_perturbations_are_not_independent():
-    """All perturbations alike, photographs not: the interval is no narrower than the first one."""
+    """All perturbations alike, photographs not: the variance is that of photographs alone.
+
+    Student's t of four degrees of freedom has its quantile at 2.78, a normal one at 1.96: 1.42
+    times as wide. Without V(photographs) as the least it would be 1.27 times.
+    """
     g = torch.Generator().manual_seed(1)
     photograph = torch.arange(60).repeat_interleave(5)
     right = (torch.rand(60, generator=g) < 0.6).repeat_interleave(5)
     numbers = summarise(seen(right, photograph, torch.arange(300) % 5), A, 0)
     low, high = numbers.ci95["defense_rate"]
     wide = numbers.ci95_perturbations["defense_rate"]
-    assert wide[1] - wide[0] > high - low
+    assert wide[1] - wide[0] > 1.34 * (high - low)
