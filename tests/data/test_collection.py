@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 from pathlib import Path
 
 import pytest
@@ -30,19 +31,31 @@ def folder_config(forty_images):
     crops=st.lists(st.integers(1, 9), min_size=3, max_size=3),
     craft_share=st.floats(0.05, 1),
     test_share=st.floats(0.05, 0.9),
+    validation_share=st.sampled_from([0.0, 0.01, 0.25, 0.5]),
 )
 def test_two_crops_of_one_photograph_are_on_one_side(
-    forty_images, folder_config, seed, crops, craft_share, test_share
+    forty_images, folder_config, seed, crops, craft_share, test_share, validation_share
 ):
     counts = zip(("train_crops", "craft_crops", "test_crops"), crops, strict=True)
     cfg = copy.deepcopy(folder_config)
     cfg.data.update(dict(counts), resize=20, craft_share=craft_share, seed=seed)
     cfg.data["source"].update(seed=seed, test_share=test_share)
+    whole = build(cfg.data)
+    cfg.data["validation_share"] = validation_share
     data = build(cfg.data)
-    names = {use: data.split_lists[use] for use in ("train", "craft", "test")}
-    assert not set(names["train"]) & set(names["test"])
+    names = {use: data.split_lists[use] for use in ("train", "craft", "validation", "test")}
     assert set(names["craft"]) <= set(names["train"])
-    assert sorted(names["train"] + names["test"]) == sorted(map(str, forty_images.iterdir()))
+    # Each photograph is on one side; what is held out is of the training side, and none by itself.
+    held = names["validation"]
+    assert sorted(names["train"] + held + names["test"]) == sorted(map(str, forty_images.iterdir()))
+    assert names["test"] == whole.split_lists["test"]
+    assert len(held) == math.ceil(validation_share * len(whole.split_lists["train"]))
+    if not held:
+        assert data.split_lists == whole.split_lists
+        assert data.validation is None
+    else:
+        assert len(data.validation) == crops[2] * len(held)
+        assert len(set(data.validation.photograph.tolist())) == len(held)
     train, test = set(data.train.photograph.tolist()), set(data.test.photograph.tolist())
     assert not train & test
     assert len(data.train) == crops[0] * len(names["train"])
@@ -84,18 +97,20 @@ def test_copies_are_on_one_side_and_counted(tmp_path, caplog):
     for seed in range(6):
         cfg = typed_config("train", "data=folder", f"data.root={folder}", "data.crop=16")
         cfg.data.update(resize=20, cache_dir=str(tmp_path / "cache"), seed=seed)
+        cfg.data.update(validation_share=0.3)
         cfg.data["source"].update(seed=seed, test_share=0.4)
         data = build(cfg.data)
         sides = {}
-        for use in ("train", "test"):
+        for use in ("train", "validation", "test"):
             for name in data.split_lists[use]:
                 sides.setdefault(Path(name).read_bytes(), set()).add(use)
         assert len(sides) == 12
         assert all(len(side) == 1 for side in sides.values())
         crafted = {Path(name).read_bytes() for name in data.split_lists["craft"]}
         number = data.unseen.photograph.unique().tolist() if data.unseen else []
-        seen = [*data.split_lists["train"], *data.split_lists["test"]]
+        seen = [n for use in ("train", "validation", "test") for n in data.split_lists[use]]
         assert len(seen) == 32
+        assert data.split_lists["validation"]
         assert not {data.unseen.cache.contents[n] for n in number} & {
             hashlib.sha256(content).hexdigest()[:32] for content in crafted
         }

@@ -56,9 +56,9 @@ def test_processes_draw_the_perturbations_that_one_would_have(vary):
         assert torch.equal(coin, coins[own])
 
 
-def losses(folder):
+def losses(folder, name="train/loss"):
     with (Path(folder) / "csv" / "metrics.csv").open() as file:
-        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
 # As the only cell of a sweep, whose other process must not start the sweep again; and by torchrun,
@@ -71,11 +71,14 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     "start", [LIGHTNING, [*TORCHRUN, *LIGHTNING[:2]]], ids=["lightning", "torchrun"]
 )
 def test_two_processes_train_and_test_as_one_does(tmp_path, start):
-    # 96 crops in batches of 19: no batch halves evenly, and the last of a round holds one crop.
+    # 94 crops in batches of 31: no batch halves evenly, and the last of a round holds one crop.
+    # One photograph is held out: each process validates on one of its two crops.
     settings = [
         *QUICK_TRAIN,
         "accelerator=cpu",
-        "rectifier.training.batch_size=19",
+        "data.validation_share=0.02",
+        "rectifier.training.validate_every=5",
+        "rectifier.training.batch_size=31",
         "trainer.log_every_n_steps=1",
         # Not auto: bfloat16, where a processor has it, would drown a coin in its rounding.
         "rectifier.training.precision=32-true",
@@ -95,9 +98,12 @@ def test_two_processes_train_and_test_as_one_does(tmp_path, start):
     train_entry.train(composed("train", *settings, "paths.bank_dir=alone_bank", output=one))
 
     assert len(losses(one)) == 12
-    # The loss is a mean of 58,368 terms, whose partial sums are taken in another order: sqrt(n)
+    # The loss is a mean of 95,232 terms, whose partial sums are taken in another order: sqrt(n)
     # roundings of 2^-24 each. Another coin or crop changes it by percents.
-    assert losses(two) == pytest.approx(losses(one), rel=2**-24 * 58_368**0.5)
+    assert losses(two) == pytest.approx(losses(one), rel=2**-24 * 95_232**0.5)
+    assert len(losses(one, "val/loss")) == 3
+    for name in ("val/loss", "val/restoration", "val/clean_kept"):
+        assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-4)
     content, alone = (json.loads((at / "results.json").read_text()) for at in (two, one))
     assert content["digests"]["bank"] == alone["digests"]["bank"]
     assert (content["status"], len(content["rows"])) == ("ok", 2)

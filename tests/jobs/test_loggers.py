@@ -88,6 +88,7 @@ def wandb_runs(folder="."):
 
 def test_every_cell_of_a_sweep_is_a_run_of_its_own(monkeypatch, capsys):
     grid = [*GRID, *OFFLINE, "norm.eps=10,12", "rectifier.training.steps=4,0", "protocol=[a]"]
+    grid += ["data.validation_share=0.2", "rectifier.training.validate_every=2"]
     name = "name=eps${norm.eps}-${rectifier.training.steps}"
     environment, filters = dict(os.environ), list(warnings.filters)
     code, _, said = sweep(train_entry, monkeypatch, capsys, *grid, name)
@@ -115,6 +116,9 @@ def test_every_cell_of_a_sweep_is_a_run_of_its_own(monkeypatch, capsys):
             assert logged == pytest.approx(row[metric], rel=1e-6)
         curve = [line for line in found["history"] if "craft/fooling_ratio" in line]
         assert [line["trainer/global_step"] for line in curve] == [0, 1, 2]
+        validated = [line for line in found["history"] if "val/restoration" in line]
+        assert [line["trainer/global_step"] for line in validated] == [1, 3]
+        assert {"val/loss", "val/clean_kept"} <= validated[0].keys()
         kinds = {artifact.type: artifact for artifact in found["artifacts"]}
         assert {"bank", "defense"} <= set(kinds)
         held = {entry.path for entry in kinds["defense"].manifest.contents}
@@ -219,7 +223,8 @@ def test_the_workspace_shows_what_runs_log():
     for protocol in ("a", "b"):
         for metric in ("defense_rate", "undefended_rate", "prn_gain", "prn_restoration"):
             assert f"test/{protocol}/{metric}" in held
-    assert {"craft/fooling_ratio", "train/loss", "test/panel", "test/rows"} <= {
+    curves = {"train/loss", "val/loss", "val/restoration", "val/clean_kept"}
+    assert {"craft/fooling_ratio", *curves, "test/panel", "test/rows"} <= {
         key.removeprefix("summary:") for key in held
     } | {word for key in held for word in key.replace('"', " ").split()}
     assert made.sections[0].name == "Metrics"

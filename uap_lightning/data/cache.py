@@ -127,6 +127,7 @@ def decode_once(
     root: Path,
     *,
     square: bool = False,
+    upscale: bool = False,
     skip_corrupt: bool = False,
 ) -> ImageCache:
     """The cache of these photographs; decoded now if this is the first time.
@@ -140,6 +141,7 @@ def decode_once(
         smallest: a photograph with a shorter side than this is refused.
         root: folder that holds the caches, one folder each.
         square: keep the central square only, as Krizhevsky et al. (2012) prepare ImageNet.
+        upscale: enlarge such a photograph instead: to ``resize``, or to ``smallest`` without it.
         skip_corrupt: leave out what cannot be decoded, and say which in ``skipped``.
 
     Raises:
@@ -150,7 +152,7 @@ def decode_once(
     )
     listed = [photographs[number] for number in order]
     stamps = {path: _stamp(path) for path in {photograph.path for photograph in listed}}
-    settings = [LAYOUT, resize, smallest, square, skip_corrupt]
+    settings = [LAYOUT, resize, smallest, square, upscale, skip_corrupt]
     key = digest_of([settings, *([p.name, p.start, p.length, *stamps[p.path]] for p in listed)])
     folder = root / f"images-{key[:20]}"
 
@@ -158,7 +160,7 @@ def decode_once(
         data = b""
         try:
             data = read_bytes(photograph)
-            pixels = prepared(photograph, data, resize, smallest, square)
+            pixels = prepared(photograph, data, resize, smallest, square, upscale)
         except CorruptImage as error:
             if not skip_corrupt:
                 raise

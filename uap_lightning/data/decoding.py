@@ -88,19 +88,30 @@ def content_of(data: bytes) -> str:
 
 
 def prepared(
-    photograph: Photograph, data: bytes, resize: int | None, smallest: int, square: bool
+    photograph: Photograph,
+    data: bytes,
+    resize: int | None,
+    smallest: int,
+    square: bool,
+    upscale: bool = False,
 ) -> Pixels:
-    """:func:`read_pixels` of a photograph whose bytes have been read."""
+    """:func:`read_pixels` of a photograph whose bytes have been read.
+
+    With ``upscale`` one that is too small is enlarged to a short side of ``smallest``, where there
+    is no ``resize``.
+    """
     name = photograph.name
     if resize is not None and resize < 1:
         raise UapError(f"resize is {resize}: expected at least 1 pixel.")
     image = _decoded(name, data)
     width, height = image.size
     if min(width, height) < smallest:
-        raise UapError(
-            f"{name} is {width} x {height} pixels, smaller than the crop of {smallest}: remove "
-            "it, set data.crop to a smaller size, or set data.upscale=true."
-        )
+        if not upscale:
+            raise UapError(
+                f"{name} is {width} x {height} pixels, smaller than the crop of {smallest}: remove "
+                "it, set data.crop to a smaller size, or set data.upscale=true."
+            )
+        resize = resize or smallest
     if resize is not None:
         if max(width, height) > _NARROWEST * min(width, height):
             reason = f"{name} is {width} x {height} pixels, sides of a ratio above {_NARROWEST}"

@@ -1,83 +1,55 @@
 """Any folder of images: flat, or one folder a class."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.decoding import FORMATS
 from uap_lightning.data.imagenet_classes import imagenet_wnids, is_wnid
-from uap_lightning.data.photographs import Photograph, Split, random_split
+from uap_lightning.data.photographs import Photograph, Split, divided
+from uap_lightning.data.roots import Roots, folders_of
 
 # Folders inside one another: more are a mistake.
 _DEEPEST = 100
 
+# An image and the class folder that it lies in.
+Listed = tuple[Path, str | None]
 
-def image_folder(root: str | None, test_share: float, seed: int) -> Split:
-    """The images of a folder, split at random.
+
+def image_folder(root: Roots, test_share: float, seed: int, test_root: Roots = None) -> Split:
+    """The images of folders, split at random or as the folders are.
 
     Sub-folders are classes: folders named by WordNet id get ImageNet's class index, others get
     their place in alphabetical order, as torchvision's ``ImageFolder`` numbers them. A flat
     folder has no labels; its results are then counted against the network's own predictions.
-    Links to folders and files are followed.
+    Links to folders and files are followed. Several folders are numbered as if they were one.
 
     Args:
-        root: the folder.
+        root: the folder, or several.
         test_share: share of the photographs to test on.
         seed: of the split.
+        test_root: a folder, or several, to test on; all of ``root`` is trained on then.
 
     Raises:
-        UapError: the folder is not set, missing or empty, or holds a file that is no image.
+        UapError: a folder is not set, missing, empty or named twice, or holds a file that is no
+            image; one of ``test_root`` has a class that ``root`` has not.
     """
-    photographs = list_images(root)
-    split = random_split(photographs, test_share, seed)
-    if photographs[0].label is None:
-        return split
-    top = len(required_folder(root).parts)
-    names = {photograph.path.parts[top] for photograph in photographs}
-    return replace(split, classes=1000 if all(map(is_wnid, names)) else len(names))
+    folders, test_folders = folders_of(root, test_root)
+    listed = _with_classes(folders, "data.root")
+    tested = _with_classes(test_folders, "data.test_root")
+    numbers = _numbering(listed, tested)
+    split = divided(_labelled(listed, numbers), _labelled(tested, numbers), test_share, seed)
+    return replace(split, classes=len(numbers) or None)
 
 
-def list_images(root: str | None) -> list[Photograph]:
+def list_images(root: Roots) -> list[Photograph]:
     """The images below ``root`` in alphabetical order, with labels where folders are classes."""
-    folder = required_folder(root)
-    files = files_below(folder)
-    classes = sorted({path.relative_to(folder).parts[0] for path in files if path.parent != folder})
-    if not classes:
-        return [Photograph(path, None) for path in files]
-    flat = next((path for path in files if path.parent == folder), None)
-    if flat is not None:
-        raise UapError(
-            f"{flat} lies beside class folders such as {classes[0]}: expected either images "
-            "alone or class folders alone in data.root."
-        )
-    index = _class_indices(classes, folder)
-    return [Photograph(path, index[path.relative_to(folder).parts[0]]) for path in files]
+    listed = _with_classes(folders_of(root)[0], "data.root")
+    return _labelled(listed, _numbering(listed, []))
 
 
-def required_folder(root: str | None) -> Path:
-    """The folder that ``data.root`` names.
-
-    Raises:
-        UapError: it is not set, or no folder.
-    """
-    if not root:
-        raise UapError(
-            "data.root is not set: set data.root=FOLDER to the folder that holds the images, or "
-            "try the method without any by experiment=quickstart."
-        )
-    # Unlike those of Path, these two raise nothing at a name that cannot be.
-    folder = os.path.expanduser(str(root))  # noqa: PTH111
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise UapError(
-            f"data.root is {root}, which is not a folder: set data.root=FOLDER to the folder "
-            "that holds the images."
-        )
-    return Path(folder)
-
-
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, key: str = "data.root") -> list[Path]:
     """The image files below a folder in alphabetical order; hidden ones are left out.
 
     Raises:
@@ -88,15 +60,15 @@ def files_below(folder: Path) -> list[Path]:
         files = sorted(_walk(folder, ()))
     except OSError as error:
         raise UapError(
-            f"{error.filename} below data.root cannot be read ({error.strerror}): remove it or "
+            f"{error.filename} below {key} cannot be read ({error.strerror}): remove it or "
             "allow it."
         ) from error
     if not files:
-        raise UapError(f"data.root is {folder}, which holds no image: put images in it.")
+        raise UapError(f"{key} is {folder}, which holds no image: put images in it.")
     for path in files:
         if path.suffix.lower() not in FORMATS:
             raise UapError(
-                f"{path} is not an image file: data.root takes a folder with nothing but images "
+                f"{path} is not an image file: {key} takes a folder with nothing but images "
                 f"({', '.join(FORMATS)}); move it elsewhere."
             )
         if not path.is_file():  # a pipe would be waited for
@@ -122,14 +94,37 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             yield path
 
 
-def _class_indices(classes: list[str], root: Path) -> dict[str, int]:
-    if not all(map(is_wnid, classes)):
-        return {name: place for place, name in enumerate(classes)}
-    wnids = imagenet_wnids()
-    unknown = [name for name in classes if name not in wnids]
-    if unknown:
-        raise UapError(
-            f"{root} has a class folder {unknown[0]}, which is not one of ImageNet's 1,000 "
-            "WordNet ids: remove it or rename it."
-        )
-    return {name: wnids.index(name) for name in classes}
+def _with_classes(folders: Sequence[Path], key: str) -> list[Listed]:
+    """The images of folders, with the class folders that they lie in."""
+    found: list[Listed] = []
+    for folder in folders:
+        files = files_below(folder, key)
+        parts = [path.relative_to(folder).parts for path in files]
+        classes = {names[0] for names in parts if len(names) > 1}
+        flat = next((path for path in files if path.parent == folder), None)
+        if classes and flat is not None:
+            raise UapError(
+                f"{flat} lies beside class folders such as {min(classes)}: expected either images "
+                f"alone or class folders alone in {key}."
+            )
+        found += zip(files, (names[0] if classes else None for names in parts), strict=True)
+    return found
+
+
+def _numbering(listed: Sequence[Listed], tested: Sequence[Listed]) -> dict[str, int]:
+    """The index of each class; those that are tested on are classes of the others."""
+    known, asked = ({name for _, name in side if name is not None} for side in (listed, tested))
+    if known | asked and all(map(is_wnid, known | asked)):
+        return {wnid: place for place, wnid in enumerate(imagenet_wnids())}
+    return {name: place for place, name in enumerate(sorted(known or asked))}
+
+
+def _labelled(listed: Sequence[Listed], numbers: Mapping[str, int]) -> list[Photograph]:
+    for path, name in listed:
+        if name is not None and name not in numbers:
+            whose = "ImageNet's 1,000 WordNet ids" if len(numbers) == 1000 else "data.root's"
+            raise UapError(
+                f"{path} lies in a class folder {name}, which is not one of {whose}: remove it or "
+                "rename it."
+            )
+    return [Photograph(path, None if name is None else numbers[name]) for path, name in listed]

@@ -12,9 +12,10 @@ from pathlib import Path
 import scipy.io
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.data.folder import files_below, list_images, required_folder
+from uap_lightning.data.folder import files_below, list_images
 from uap_lightning.data.imagenet_classes import imagenet_wnids, is_wnid
-from uap_lightning.data.photographs import Photograph, Split, random_split
+from uap_lightning.data.photographs import Photograph, Split, divided, random_split
+from uap_lightning.data.roots import Roots, folders_of, required_folder
 
 DEVKITS = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")
 GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
@@ -52,20 +53,28 @@ def imagenet_validation(
     return replace(random_split(photographs, test_share, seed), classes=1000)
 
 
-def imagenet_sample(root: str | None, test_share: float, seed: int) -> Split:
-    """A flat folder of ImageNet photographs named ``WNID_name.JPEG``, split at random.
+def imagenet_sample(root: Roots, test_share: float, seed: int, test_root: Roots = None) -> Split:
+    """Flat folders of ImageNet photographs named ``WNID_name.JPEG``, split at random or as given.
 
     Args:
-        root: the folder.
+        root: the folder, or several.
         test_share: share of the photographs to test on.
         seed: of the split.
+        test_root: a folder, or several, to test on; all of ``root`` is trained on then.
 
     Raises:
-        UapError: the folder is missing or empty, or a file is named otherwise.
+        UapError: a folder is missing, empty or named twice, or a file is named otherwise.
     """
+    folders, test_folders = folders_of(root, test_root)
+    listed, tested = _named(folders, "data.root"), _named(test_folders, "data.test_root")
+    return replace(divided(listed, tested, test_share, seed), classes=1000)
+
+
+def _named(folders: Sequence[Path], key: str) -> list[Photograph]:
+    """The photographs of folders, with the classes that their names begin with."""
     wnids = {wnid: place for place, wnid in enumerate(imagenet_wnids())}
     photographs = []
-    for path in files_below(required_folder(root)):
+    for path in (path for folder in folders for path in files_below(folder, key)):
         wnid = path.name.split("_")[0]
         if wnid not in wnids:
             raise UapError(
@@ -74,7 +83,7 @@ def imagenet_sample(root: str | None, test_share: float, seed: int) -> Split:
                 "for others."
             )
         photographs.append(Photograph(path, wnids[wnid]))
-    return replace(random_split(photographs, test_share, seed), classes=1000)
+    return photographs
 
 
 def list_validation(

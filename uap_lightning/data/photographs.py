@@ -72,11 +72,27 @@ class Split:
         test: photographs to test on.
         classes: how many classes the labels are of: 1,000 where they are ImageNet's, else the
             number of class folders; None where there are no labels.
+        given: the test photographs were given and not drawn: a training photograph among them is
+            refused, where a drawn one would be moved.
     """
 
     train: tuple[Photograph, ...]
     test: tuple[Photograph, ...]
     classes: int | None = None
+    given: bool = False
+
+
+def divided(
+    photographs: Sequence[Photograph], tested: Sequence[Photograph], test_share: float, seed: int
+) -> Split:
+    """The photographs split by :func:`random_split`, or, where others are given to test on, whole.
+
+    Raises:
+        UapError: as :func:`random_split`.
+    """
+    if not tested:
+        return random_split(photographs, test_share, seed)
+    return Split(tuple(photographs), tuple(tested), given=True)
 
 
 def random_split(photographs: Sequence[Photograph], test_share: float, seed: int) -> Split:
@@ -125,6 +141,33 @@ def with_copies(
     for number in sorted(range(len(photographs)), key=lambda n: photographs[n].name):
         first.setdefault(contents[number], number)
     return [number for number, content in enumerate(contents) if first[content] in chosen]
+
+
+def check_apart(
+    train: Sequence[Photograph], test: Sequence[Photograph], contents: Sequence[str]
+) -> None:
+    """Refuse test photographs that are trained on.
+
+    Args:
+        train: the training photographs.
+        test: the test photographs.
+        contents: digest of each one's bytes, of the training photographs first.
+
+    Raises:
+        UapError: there is one, under whatever name.
+    """
+    trained = dict(zip(contents[: len(train)], train, strict=True))
+    both = [
+        (photograph.name, trained[content].name)
+        for photograph, content in zip(test, contents[len(train) :], strict=True)
+        if content in trained
+    ]
+    if both:
+        raise UapError(
+            f"{len(both)} of the {len(test)} photographs of data.test_root are photographs of "
+            f"data.root too, byte for byte, such as {both[0][0]}, which is {both[0][1]}: remove "
+            "them from one of the two."
+        )
 
 
 def share_of(photographs: Sequence[object], share: float, seed: int) -> list[int]:

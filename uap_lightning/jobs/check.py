@@ -18,8 +18,6 @@ from uap_lightning.core.registry import Registry
 from uap_lightning.detectors import DETECTORS
 from uap_lightning.rectifiers import RECTIFIERS
 
-# Keys of a group's node that the command line and other nodes read.
-NOT_ARGUMENTS = ("name", "root")
 # What a defence folder is to name is registered before any work.
 _NAMED: dict[str, Registry] = {"rectifier.model": RECTIFIERS, "detector.model": DETECTORS}
 _PLAIN = (bool, int, float, str, dict, list, tuple, NoneType, Any)
@@ -67,6 +65,13 @@ def check_objects(content: object) -> None:
         _check_object(key, node)
 
 
+def not_arguments(node: Mapping[str, object]) -> set[str]:
+    """Keys of a group's node that people and other nodes read, and not what the node makes."""
+    source = node.get("source")
+    passed_on = {"test_root"} & set(source) if isinstance(source, Mapping) else set()
+    return {"name", "root", *passed_on}
+
+
 def _objects(content: object, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(content, list):
         for number, item in enumerate(content):
@@ -96,7 +101,7 @@ def _check_object(key: str, node: dict[str, Any]) -> None:
     except (TypeError, ValueError):
         # A few compiled classes have no signature to compare with.
         return
-    named -= set(NOT_ARGUMENTS) - set(signature.parameters)
+    named -= not_arguments(node) - set(signature.parameters)
     try:
         signature.bind_partial(**dict.fromkeys(named))
     except TypeError as error:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs import schema
-from uap_lightning.jobs.check import NOT_ARGUMENTS, check_objects, check_values
+from uap_lightning.jobs.check import check_objects, check_values, not_arguments
 from uap_lightning.jobs.identity import further_overrides
 
 T = TypeVar("T")
@@ -112,7 +112,8 @@ def build(
         UapError: what the target refuses, as it says it, or it becomes something else.
     """
     taken = inspect.signature(get_object(node["_target_"])).parameters
-    settings = {k: v for k, v in node.items() if k in taken or k not in NOT_ARGUMENTS}
+    unread = not_arguments(node)
+    settings = {k: v for k, v in node.items() if k in taken or k not in unread}
     try:
         made = instantiate(settings, **arguments)
     except InstantiationException as error:

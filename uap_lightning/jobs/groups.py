@@ -139,6 +139,8 @@ class TrainingConfig:
     gradient_clip: float | None = None
     perturbed_share: float = MISSING
     vary: bool = MISSING
+    validate_every: int | None = None
+    keep: str = "last"
 
     def __post_init__(self) -> None:
         whole("rectifier.training.batch_size", self.batch_size, 1)
@@ -148,6 +150,13 @@ class TrainingConfig:
             raise UapError(
                 f"rectifier.training.epochs is {self.epochs} and rectifier.training.steps is "
                 f"{self.steps}: expected one of them to be at least 1 and the other -1."
+            )
+        if self.validate_every is not None:
+            whole("rectifier.training.validate_every", self.validate_every, 1)
+        if self.keep not in ("last", "best"):
+            raise UapError(
+                f"rectifier.training.keep is {self.keep}: expected last or best, the rectifier of "
+                "the last step or that of the best point of the validation curve."
             )
         if self.precision not in PRECISIONS:
             raise UapError(

@@ -106,6 +106,12 @@ class TrainConfig(MeasureConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         strategy = self.trainer.get("strategy", "auto")
+        training, held = self.rectifier.training, self.data.get("validation_share", 0)
+        if training is not None and training.keep == "best" and not held:
+            raise UapError(
+                f"rectifier.training.keep is best and data.validation_share is {held}: expected a "
+                "share of the training photographs to validate on, such as 0.1."
+            )
         if self.rectifier.training is None and strategy != "auto":
             raise UapError(
                 f"trainer.strategy is {strategy} and rectifier={self.rectifier.name} is not "

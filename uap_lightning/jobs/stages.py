@@ -61,7 +61,9 @@ def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
         predicted(network, crops, data.cache_dir) for crops in (data.train, data.test, data.craft)
     )
     unseen = data.unseen and predicted(network, data.unseen, data.cache_dir)
-    return replace(data, train=train, test=test, craft=craft, unseen=unseen), network
+    validation = data.validation and predicted(network, data.validation, data.cache_dir)
+    known = replace(data, train=train, test=test, craft=craft, unseen=unseen, validation=validation)
+    return known, network
 
 
 def load_network(node: Node, accelerator: str) -> TargetNetwork:

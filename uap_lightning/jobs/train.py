@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from torch import nn
 
 from uap_lightning.core.device import is_first
@@ -23,6 +23,8 @@ from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import (
     Condition,
     build_trainer,
+    count_steps,
+    epoch_of,
     find_bank,
     interruptible,
     load_data_and_network,
@@ -40,6 +42,8 @@ from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.checkpoint_io import own_checkpoint
 from uap_lightning.training.fitting import DetectorSample, fit_on_crops
 from uap_lightning.training.module import RectifierModule, read_condition
+from uap_lightning.training.validating import Validate
+from uap_lightning.training.watching import LossWatch, WatchTraining
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ def train(composed: DictConfig) -> float | None:
             training = cfg.rectifier.training
             sample = detector_sample(cfg, data)
             metrics = metrics_of(cfg)
-            own = [FitDetector(sample), metrics]
+            own = [*training_callbacks(cfg, data), FitDetector(sample), metrics]
             trainer = build_trainer(cfg, loggers, own, training, len(data.train))
             with ranks(trainer):
                 with run.stage("craft"):
@@ -102,6 +106,21 @@ def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:
     """Which training images the detector is fitted on."""
     detector = cfg.detector
     return DetectorSample(detector.max_images, detector.perturbed_share, data.batch_size, cfg.seed)
+
+
+def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
+    """What watches a training and validates it, in the order of their work."""
+    training = cfg.rectifier.training
+    if training is None:
+        return []
+    steps, weights = count_steps(training, len(data.train)), training.loss
+    watch = LossWatch(steps, unit=weights.cross_entropy + weights.reconstruction)
+    callbacks: list[Callback] = [WatchTraining(watch)]
+    if data.validation is not None:
+        every = training.validate_every or epoch_of(training, len(data.train))
+        best = training.keep == "best"
+        callbacks.append(Validate(data.validation, every, best, data.batch_size, cfg.seed))
+    return callbacks
 
 
 def training_condition(

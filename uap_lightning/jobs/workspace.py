@@ -42,7 +42,13 @@ def workspace(entity: str, project: str) -> "Workspace":
             ("Seconds", "seconds"),
         )
     ]
-    loss = panels.LinePlot(title="Training loss", x="trainer/global_step", y=["train/loss"])
+    training: list[Any] = [
+        panels.LinePlot(title=title, x="trainer/global_step", y=[*keys])
+        for title, keys in (
+            ("Loss", ["train/loss", "val/loss"]),
+            ("On validation photographs", ["val/restoration", "val/clean_kept"]),
+        )
+    ]
     shown = panels.MediaBrowser(title="Test photographs", media_keys=["test/panel"])
     return ws.Workspace(
         entity=entity,
@@ -52,7 +58,7 @@ def workspace(entity: str, project: str) -> "Workspace":
             ws.Section("Metrics", panels=results, is_open=True),
             ws.Section("Rows", panels=[table], is_open=True),
             ws.Section("Crafting, a step for each perturbation", panels=crafting, is_open=True),
-            ws.Section("Training", panels=[loss], is_open=True),
+            ws.Section("Training", panels=training, is_open=True),
             ws.Section("Panels", panels=[shown], is_open=True),
         ],
         runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),

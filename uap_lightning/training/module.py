@@ -72,16 +72,20 @@ class RectifierModule(LightningModule):
         """The defence as it stands."""
         return Guard(self.network, self.rectifier, self.detector)
 
+    def loss(self, rectified: Tensor, clean: Tensor, prediction: Tensor) -> Tensor:
+        """The loss of rectified images: N x 3 x H x W, the same clean, their classes (N)."""
+        loss: Tensor = rectified.new_zeros(())
+        if self.reconstruction:
+            loss = loss + self.reconstruction * charbonnier(rectified, clean)
+        if self.cross_entropy:
+            logits = self.network(rectified)
+            loss = loss + self.cross_entropy * functional.cross_entropy(logits, prediction)
+        return loss
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
         rectified = self.rectifier(batch["input"])
-        loss: Tensor = rectified.new_zeros(())
-        if self.reconstruction:
-            loss = loss + self.reconstruction * charbonnier(rectified, batch["image"])
-        if self.cross_entropy:
-            logits = self.network(rectified)
-            loss = loss + self.cross_entropy * functional.cross_entropy(logits, batch["prediction"])
-        loss = loss * batch.get("weight", 1.0)
+        loss = self.loss(rectified, batch["image"], batch["prediction"]) * batch.get("weight", 1.0)
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 

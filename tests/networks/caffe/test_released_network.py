@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+import torchvision
 
 from tests.networks.caffe.files import write_caffemodel, write_dagnn, write_simplenn
 from tests.networks.caffe.networks import (
@@ -19,10 +20,12 @@ from tests.networks.caffe.networks import (
 )
 from tests.tiny import composed, typed_config
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of_file, read_tensors
+from uap_lightning.core.storage import digest_of_file, read_tensors, write_tensors
 from uap_lightning.jobs.config import build
 from uap_lightning.networks.caffe import released_network
 from uap_lightning.networks.caffe.caffenet import caffenet
+
+SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
 def test_googlenet_takes_other_sizes_and_the_others_say_what_they_take(tmp_path):
@@ -46,6 +49,24 @@ def test_converting_is_done_once_and_its_file_can_be_given(tmp_path, monkeypatch
         assert torch.equal(other(pixels()), network(pixels()))
     with pytest.raises(UapError, match="has SHA-256"):
         caffenet(str(path), "0" * 64)
+
+
+def test_weights_of_another_layout_are_refused(tmp_path):
+    """In our own format, with torchvision's names: another network, and its own GoogLeNet."""
+    for model in (torchvision.models.squeezenet1_0(), torchvision.models.googlenet(init_weights=0)):
+        write_tensors(tmp_path / "w.safetensors", dict(model.state_dict()), {})
+        refused(
+            "googlenet_bvlc", tmp_path / "w.safetensors", "does not hold weights of googlenet_b"
+        )
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs weights of a shared folder")
+def test_published_weights_of_another_network_are_refused():
+    for name in ("squeezenet1_0_caffe", "mobilenetv2_100"):
+        path = SHARED / "weights" / f"{name}.safetensors"
+        refused(
+            "googlenet_bvlc", path, rf"{name}\.safetensors does not hold weights of googlenet_b"
+        )
 
 
 @pytest.mark.parametrize("name", LOADERS)
