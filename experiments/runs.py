@@ -34,7 +34,6 @@ UNFINISHED = os.EX_TEMPFAIL  # 75: the time is up, and the same command goes on
 GRACE = 30.0  # seconds that a run has to stop by itself
 
 T = TypeVar("T")
-# A few seconds a run: what the tests walk through.
 SMOKE = (
     "data=generated",
     "bank.train=2",
@@ -174,8 +173,7 @@ def label_of(network: Sequence[str]) -> str:
 def carry_out(jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
     """Run the jobs in order, or print them; finished ones are passed over.
 
-    Returns:
-        whether there are results to draw.
+    Returns whether there are results to draw.
 
     Raises:
         SystemExit: a run failed and has said why, or, with the status ``UNFINISHED``, the time is
@@ -199,11 +197,8 @@ def carry_out(jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
         status = launch(job, left)
         if status is None:
             done = sum(map(is_finished, jobs))
-            print(
-                f"{done} of {len(jobs)} runs are done, {job.folder.name} is next: the same command "
-                "goes on from here.",
-                flush=True,
-            )
+            said = f"{done} of {len(jobs)} runs are done, {job.folder.name} is next"
+            print(f"{said}: the same command goes on from here.", flush=True)
             raise SystemExit(UNFINISHED)
         if status:
             raise SystemExit(f"{job} ended with status {status}.")
@@ -216,9 +211,7 @@ def launch(job: Job, seconds: float | None) -> int | None:
 
     Args:
         job: to run.
-        seconds: that it has; it is interrupted then, and killed if it goes on. Either way it goes
-            on from where it was: at most half a minute of training, a few seconds of a test, or
-            the perturbation that is being crafted are done again.
+        seconds: that it has; it is interrupted then, and killed if it goes on.
 
     Returns:
         its exit status; None where it was stopped.
