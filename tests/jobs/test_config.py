@@ -149,7 +149,7 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["trainer.deterministic=abc"], r"trainer\.deterministic is 'abc'"),
         (["trainer.log_every_n_steps=abc"], r"trainer\.log_every_n_steps is 'abc'"),
         (["callbacks.panel=abc"], r"callbacks\.panel is abc: expected an option"),
-        (["callbacks.checkpoint.every_n_train_steps=abc"], r"every_n_train_steps is 'abc'"),
+        (["callbacks.checkpoint.save_top_k=abc"], r"save_top_k is 'abc'"),
         (["logger.csv=abc"], r"logger\.csv is abc: expected an option"),
         (["data.source=abc"], r"data\.source is 'abc': expected an object"),
         (["data.train_crops=100000000000000000000000"], r"data\.train_crops is 1.*at most"),

@@ -98,7 +98,9 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
 
 
 def test_the_checkpoint_holds_ours_alone_and_loads_safely(tmp_path):
-    cfg, data, _, bank, module = trained(tmp_path, "callbacks.checkpoint.every_n_train_steps=12")
+    cfg, data, _, bank, module = trained(
+        tmp_path, "callbacks.checkpoint.train_time_interval.seconds=0"
+    )
     fitted(cfg, data, bank, module)
     path = tmp_path / "out" / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
