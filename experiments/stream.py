@@ -151,7 +151,7 @@ def load_patterns(folder: Path, size: int) -> dict[str, tuple[Tensor, str]]:
     Raises:
         UapError: there is none, or one is smaller.
     """
-    found = {}
+    found: dict[str, tuple[Tensor, str]] = {}
     for path in sorted(folder.rglob("*.safetensors")):
         rho, record = load_perturbation(path)
         if rho.shape[-1] < size:
