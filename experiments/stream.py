@@ -46,7 +46,6 @@ from uap_lightning.streams.whitening import Whitener
 
 log = logging.getLogger(__name__)
 
-SEEN = (2, 4, 8, 16, 32, 64)
 RATE = 1e-4
 _BATCH = 32
 _RESAMPLES = 2_000
@@ -397,9 +396,12 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patterns", type=Path, required=True, help="folder of perturbation files")
     parser.add_argument("--photographs", type=int, default=100_000, help="test photographs at most")
-    parser.add_argument("--strength", type=float, nargs="+", default=[1.0], help="of l_inf ones")
-    parser.add_argument("--seen", type=int, nargs="+", default=SEEN, help="attacked images seen")
-    return parser.parse_known_args(arguments)
+    parser.add_argument("--strength", default="1", help="factors of the l_inf ones, as 1,1.5")
+    parser.add_argument("--seen", default="2,4,8,16,32,64", help="attacked images seen")
+    options, overrides = parser.parse_known_args(arguments)
+    options.strength = [float(factor) for factor in options.strength.split(",")]
+    options.seen = tuple(int(count) for count in options.seen.split(","))
+    return options, overrides
 
 
 if __name__ == "__main__":
