@@ -135,7 +135,10 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["rectifier.training.precision=half"], r"rectifier\.training\.precision is half"),
         (["rectifier.training.optimizer.lr=-1"], r"rectifier\.training\.optimizer\.lr is -1"),
         (["rectifier.training.perturbed_share=2"], r"rectifier\.training\.perturbed_share is 2"),
-        (["rectifier.training.loss.cross_entropy=0"], r"rectifier\.training\.loss has"),
+        (
+            ["rectifier=prn_printed", "rectifier.training.loss.cross_entropy=0"],
+            r"rectifier\.training\.loss has",
+        ),
         (["rectifier.training.loss.reconstruction=-1"], r"rectifier\.training\.loss has"),
         (["detector.max_images=1"], r"detector\.max_images is 1"),
         (["detector.perturbed_share=0"], r"detector\.perturbed_share is 0"),
@@ -155,7 +158,10 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["data.train_crops=100000000000000000000000"], r"data\.train_crops is 1.*at most"),
         ([f"paths.cache_dir={'x' * 300}"], r"paths\.cache_dir is xxx.* of 300 bytes"),
         (["name='a\x1b[31mb'"], "without control characters"),
-        (["rectifier.training.scheduler.gamma=abc"], r"scheduler\.gamma is 'abc'"),
+        (
+            ["rectifier=prn_printed", "rectifier.training.scheduler.gamma=abc"],
+            r"scheduler\.gamma is 'abc'",
+        ),
         (["rectifier.training.loss.cross_entropy=nan"], r"rectifier\.training\.loss has"),
         (["rectifier.training.optimizer.lr=abc"], r"optimizer\.lr is 'abc'"),
         (["rectifier.training.batch_size=100000000000000000000000"], "expected at most"),

@@ -150,7 +150,7 @@ def test_epochs_are_counted_in_steps(settings, steps):
     ("option", "rates"),
     [
         # "decay it by 10% after each 1K iterations", from 0.01
-        ("prn", {0: 0.01, 999: 0.01, 1000: 0.009, 2000: 0.0081}),
+        ("prn_printed", {0: 0.01, 999: 0.01, 1000: 0.009, 2000: 0.0081}),
         # the authors' code: a tenth after each 1,000, from 0.001
         ("prn_authors", {0: 0.001, 1000: 0.0001, 2000: 0.00001}),
     ],
