@@ -1,4 +1,4 @@
-"""What a scan found as one HTML page that needs nothing else."""
+"""What a scan found: sentences for the terminal, and one HTML page that needs nothing else."""
 
 from dataclasses import dataclass, field
 
@@ -62,7 +62,6 @@ class ScanSummary:
         folder: that was scanned.
         files: in it.
         failed: of them that could not be compared.
-        known: patterns that were searched for first.
         power: what would have been found, in one sentence.
         notes: what else is to be said, sentences.
         cleaned: images written without their pattern; None where that was not asked for.
@@ -72,7 +71,6 @@ class ScanSummary:
     folder: str
     files: int
     failed: int
-    known: int
     power: str
     notes: list[str]
     cleaned: int | None
@@ -87,3 +85,26 @@ def render_scan(summary: ScanSummary, patterns: list[CarriedPattern]) -> str:
         carried=sum(pattern.images for pattern in patterns),
         plain=plain,
     )
+
+
+def sentences(summary: ScanSummary, patterns: list[CarriedPattern]) -> list[str]:
+    """What the terminal tells at the end."""
+    compared = summary.files - summary.failed
+    failed = f" ({summary.failed} more could not be compared)" if summary.failed else ""
+    if not patterns:
+        return [f"None found: no pattern in {compared} images{failed}.", summary.power]
+    carried = sum(pattern.images for pattern in patterns)
+    said = [f"Found {_counted(len(patterns))} in {carried} of {compared} images{failed}."]
+    for one in patterns:
+        source = (
+            f"estimated from {one.estimated}"
+            if one.source is None
+            else f"known: {plain(one.source)}"
+        )
+        effect = "" if one.changed is None else f", changes {one.changed:.0%} of predictions"
+        said.append(f"Pattern {one.name} in {one.images} images ({source}): {one.kind}{effect}.")
+    return said
+
+
+def _counted(count: int) -> str:
+    return "1 pattern" if count == 1 else f"{count} patterns"
