@@ -152,7 +152,7 @@ def test_no_convolution_of_the_rectifier_takes_tf32(set_by):
     code = """
 import sys
 import torch
-from uap_lightning.guard.guard import _full_precision
+from uap_lightning.guard.guard import full_precision
 cudnn = torch.backends.cudnn
 cudnn.benchmark = cudnn.deterministic = True
 if sys.argv[1] == "allow_tf32":
@@ -165,13 +165,13 @@ def others():
     return cudnn.benchmark, cudnn.deterministic, cudnn.enabled, cudnn.benchmark_limit
 precision, before = cudnn.conv.fp32_precision, others()
 assert precision == {"allow_tf32": "none", "conv": "ieee"}.get(sys.argv[1], "tf32")
-with _full_precision(torch.device("cuda")):
+with full_precision(torch.device("cuda")):
     assert cudnn.conv.fp32_precision in ("ieee", "none")
     assert others() == before
     if sys.argv[1] != "conv":  # PyTorch cannot tell
         assert not cudnn.allow_tf32
 assert (cudnn.conv.fp32_precision, others()) == (precision, before)
-with _full_precision(torch.device("cpu")):
+with full_precision(torch.device("cpu")):
     assert cudnn.conv.fp32_precision == precision
 """
     command = [sys.executable, "-c", code, set_by]

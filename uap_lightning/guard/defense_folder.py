@@ -23,6 +23,8 @@ from uap_lightning.core.storage import (
 from uap_lightning.detectors import DETECTORS
 from uap_lightning.detectors.dct_svm import LARGEST
 from uap_lightning.rectifiers import RECTIFIERS
+from uap_lightning.streams.fitted import load_whitener, save_whitener
+from uap_lightning.streams.whitening import Whitener
 
 RECORD = "defense.json"
 TRAINED_ON = "trained_on.json"
@@ -31,6 +33,8 @@ _PARTS: dict[str, Registry] = {"rectifier": RECTIFIERS, "detector": DETECTORS}
 # What a defence folder consists of, and how many bytes of each are read at most.
 _BYTES = {RECORD: 2**20, TRAINED_ON: 2**28, **{f"{part}.safetensors": 2**31 for part in _PARTS}}
 FILES = tuple(_BYTES)
+# A folder may do without: only the guard with memory needs it.
+WHITENER = "whitener.safetensors"
 # Of the condition: names that each row of results is told by.
 _TOLD = ("train_network", "train_norm", "rectifier", "detector")
 
@@ -51,6 +55,7 @@ class Digests:
     trained_on: str
     rectifier: str
     detector: str
+    whitener: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ def save_defense(
     condition: dict[str, object],
     photographs: Sequence[str] = (),
     perturbations: Sequence[str] = (),
+    whitener: Whitener | None = None,
 ) -> None:
-    """Write a defence folder: two safetensors files, ``defense.json`` and ``trained_on.json``.
+    """Write a defence folder: safetensors files, ``defense.json`` and ``trained_on.json``.
 
     Args:
         folder: created if need be.
@@ -90,6 +96,7 @@ def save_defense(
         condition: what it was trained on: network, classes, norm, size, bank and so on.
         photographs: identities of those it was trained on, which no test may use.
         perturbations: likewise.
+        whitener: fitted on those photographs, for the guard with memory.
 
     Raises:
         UapError: a class has no name, or the folder cannot be written.
@@ -105,9 +112,14 @@ def save_defense(
     write_json(folder / TRAINED_ON, asdict(TrainedOn(list(photographs), list(perturbations))))
     for part, module in modules.items():
         write_tensors(folder / f"{part}.safetensors", module.state_dict(), {})
+    if whitener is None:
+        (folder / WHITENER).unlink(missing_ok=True)
+    else:
+        save_whitener(folder / WHITENER, whitener)
     digests = Digests(
         digest_of([asdict(settings), condition]),
         *(digest_of_file(folder / name) for name in FILES if name != RECORD),
+        None if whitener is None else digest_of_file(folder / WHITENER),
     )
     write_json(folder / RECORD, asdict(Record(1, condition, settings, digests)))
 
@@ -123,6 +135,7 @@ class Defense:
         size: side in pixels of the images it was trained on.
         trained_on: identities of the photographs and perturbations it was trained on.
         digest: SHA-256 of its ``defense.json``, which holds the digests of the other files.
+        whitener: statistics of photographs, for the guard with memory; None where there are none.
     """
 
     rectifier: nn.Module
@@ -131,6 +144,7 @@ class Defense:
     size: int
     trained_on: frozenset[str]
     digest: str
+    whitener: Whitener | None = None
 
 
 def load_defense(folder: str | Path) -> Defense:
@@ -175,16 +189,37 @@ def load_defense(folder: str | Path) -> Defense:
             )
     for name in FILES[1:]:
         if digest_of_file(folder / name) != getattr(record.sha256, Path(name).stem):
-            raise UapError(
-                f"{folder / name} is not the file that {path} describes (its SHA-256 differs): "
-                "put the original back, or train again."
-            )
+            raise _another(folder / name, path)
+    whitener = _read_whitener(folder, record.sha256.whitener, size)
     trained_on = read_as(folder / TRAINED_ON, TrainedOn, "what the defence was trained on")
     rectifier = _build(RECTIFIERS, settings["rectifier"], folder)
     detector = _build(DETECTORS, settings["detector"], folder)
     _try(rectifier, detector, size, path)
     known = frozenset([*trained_on.photographs, *trained_on.perturbations])
-    return Defense(rectifier, detector, record.condition, size, known, digest_of_file(path))
+    digest = digest_of_file(path)
+    return Defense(rectifier, detector, record.condition, size, known, digest, whitener)
+
+
+def _read_whitener(folder: Path, digest: str | None, size: int) -> Whitener | None:
+    """The whitener that ``defense.json`` describes, where it describes one."""
+    path = folder / WHITENER
+    if digest is None:
+        if path.exists() or path.is_symlink():
+            raise UapError(
+                f"{folder / RECORD} does not describe {path}: remove it, or train again."
+            )
+        return None
+    _check_file(path, 2**26)
+    if digest_of_file(path) != digest:
+        raise _another(path, folder / RECORD)
+    return load_whitener(path, size)
+
+
+def _another(file: Path, record: Path) -> UapError:
+    return UapError(
+        f"{file} is not the file that {record} describes (its SHA-256 differs): put the original "
+        "back, or train again."
+    )
 
 
 def _check_file(file: Path, most: int) -> None:

@@ -126,13 +126,18 @@ class Guard(nn.Module):
             raise UapError("the guard was put together by hand: use one that Guard.load returned.")
         return self._defense
 
+    @property
+    def digest(self) -> str | None:
+        """Digest of the defence that it was loaded with; None where it was put together by hand."""
+        return None if self._defense is None else self._defense.digest
+
     def rectify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """R(images) and the detector's score of what that removed, in full precision.
 
         Args:
             images: float N x 3 x H x W, 0-255, not checked.
         """
-        with _full_precision(images.device):
+        with full_precision(images.device):
             rectified: Tensor = self.rectifier(images)
             score: Tensor = self.detector(images - rectified)
         return rectified, score
@@ -174,7 +179,7 @@ class Guard(nn.Module):
         Raises:
             UapError: the images break the pixel contract, or are on another device.
         """
-        return self.judge(self._checked(images)).logits
+        return self.judge(self.checked(images)).logits
 
     @torch.no_grad()
     def inspect(self, images: Tensor) -> Inspection:
@@ -183,9 +188,14 @@ class Guard(nn.Module):
         Raises:
             UapError: as in a call.
         """
-        return self.judge(self._checked(images))
+        return self.judge(self.checked(images))
 
-    def _checked(self, images: Tensor) -> Tensor:
+    def checked(self, images: Tensor) -> Tensor:
+        """Images as float, once they keep the contract of the door.
+
+        Raises:
+            UapError: as in a call.
+        """
         check_images(images)
         device = self.network.mean.device
         if images.device != device:
@@ -197,7 +207,7 @@ class Guard(nn.Module):
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """No autocast and no TF32 in convolutions: rounding would be part of what the detector judges.
 
     cuDNN's other settings stay as the caller has them.

@@ -7,9 +7,9 @@ from typing import Any
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import make_folder
-from uap_lightning.guard.defense_folder import CARD, FILES, load_defense
+from uap_lightning.guard.defense_folder import CARD, FILES, WHITENER, load_defense
 
-_SENT = [*FILES, CARD]
+_SENT = [*FILES, WHITENER, CARD]
 
 
 def push(folder: Path, repo: str, *, private: bool = False, api: Any = None) -> None:

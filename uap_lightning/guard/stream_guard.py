@@ -1,23 +1,23 @@
 """The guard with memory: what it met in earlier images, it finds and subtracts in later ones."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.guard.guard import Guard
+from uap_lightning.guard.guard import Guard, full_precision
+from uap_lightning.guard.known import KnownPatterns, Match
+from uap_lightning.guard.stream_state import load_state, save_state
 from uap_lightning.streams.discovery import Discovery, Suspect
-from uap_lightning.streams.matching import scores, templates
-from uap_lightning.streams.store import PatternStore, name_for
-from uap_lightning.streams.verification import Verdict, verify
+from uap_lightning.streams.store import PatternStore
+from uap_lightning.streams.verification import Verdict
 from uap_lightning.streams.whitening import Whitener
 
-# Images from which an estimate is good enough to be subtracted.
-SUBTRACT_FROM = 4
-# Clean images of the stream that a pattern is verified on at most, beside those that carried it.
-_REFERENCES = 32
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class StreamInspection:
         logits: of the target network on what it was given, N x K.
         pattern: name of the known pattern that was subtracted from each image, or None.
         score: of the best known pattern's matched filter, N; minus infinity where none is known.
-        suspected: the image shares a pattern with others, known or not yet, bool N.
+        suspected: the image shares a pattern with others that is not known to be harmless, bool N.
         perturbed: suspected, or found by the single-image detector, bool N.
         given: what the network was given, float N x 3 x H x W.
     """
@@ -41,25 +41,6 @@ class StreamInspection:
     given: Tensor
 
 
-@dataclass
-class _Found:
-    """A suspect with its name and what verification said of its latest estimate."""
-
-    suspect: Suspect
-    name: str
-    verdict: Verdict | None = None
-    verified: int = 0
-
-
-@dataclass
-class _Templates:
-    """The known patterns of the moment, and what a matched filter looks for."""
-
-    names: list[str] = field(default_factory=list)
-    patterns: Tensor | None = None
-    filters: Tensor | None = None
-
-
 class StreamGuard:
     """A guard that learns universal perturbations from the images that carry them.
 
@@ -67,28 +48,33 @@ class StreamGuard:
     this guard has found and verified. What remains is compared with earlier images
     (:class:`~uap_lightning.streams.discovery.Discovery`). From the fourth image on a shared pattern
     is estimated and, if adding it to clean images changes predictions, subtracted from every image
-    that carries it. Where nothing is known, the single-image guard answers; an image that shares
-    an unknown pattern with others is rectified, whatever the detector says.
+    that carries it; if it changes none, a watermark for example, it is left alone. Where nothing is
+    known, the single-image guard answers; an image that shares an unknown pattern with others is
+    rectified, whatever the detector says.
 
     An image in which no pattern is matched is given to the single-image guard as it came, so that
     its logits are those of that guard to the last bit.
 
     Calls from several threads are served one after another where they learn, side by side where
-    the network works.
+    the network works. A store that cannot be written is said once, and the guard goes on.
 
     Args:
         guard: the single-image guard.
-        whitener: fitted on photographs of the guard's size.
+        whitener: fitted on photographs of the guard's size; None takes that of the guard's defence.
         store: where patterns are kept and shared; None keeps them in this process.
         rate: false alarms an image, of each known pattern's filter and of discovery.
         memory: images whose sketches are kept (1.5 KB each).
         pixels: images that are kept whole (3 x H x W bytes each).
+
+    Raises:
+        UapError: there is no whitener, a number is out of its range, or the store is of another
+            size.
     """
 
     def __init__(
         self,
         guard: Guard,
-        whitener: Whitener,
+        whitener: Whitener | None = None,
         store: PatternStore | None = None,
         *,
         rate: float = 1e-4,
@@ -102,14 +88,57 @@ class StreamGuard:
                 f"memory is {memory} and pixels is {pixels}: expected at least 1 image whole, and "
                 "no more whole than in memory."
             )
+        chosen = guard.defense.whitener if whitener is None else whitener
+        if chosen is None:
+            raise UapError(
+                "the defence has no whitener, because its images are smaller than 64 x 64 or its "
+                "photographs fewer than 12: give one, as Whitener(size).fit(photographs)."
+            )
+        chosen = chosen.to(guard.network.mean.device)
+        self._set_up(guard, Discovery(chosen, rate, memory, pixels), store)
+
+    def _set_up(self, guard: Guard, discovery: Discovery, store: PatternStore | None) -> None:
+        if store is not None and store.size != discovery.whitener.size:
+            raise UapError(
+                f"the store is for images of side {store.size} and the guard's have "
+                f"{discovery.whitener.size}: keep patterns of each size in a folder of their own."
+            )
         self.guard = guard
-        self.whitener = whitener
-        self.store = store
-        self.rate = rate
-        self.discovery = Discovery(whitener, rate, memory, pixels)
-        self._found: list[_Found] = []
-        self._templates = _Templates()
+        self.whitener = discovery.whitener
+        self.discovery = discovery
+        self._known = KnownPatterns(discovery.whitener, store, discovery.rate)
         self._lock = threading.RLock()
+
+    @classmethod
+    def load(cls, folder: str | Path, guard: Guard, store: PatternStore | None = None) -> Self:
+        """Go on where the guard that saved ``folder`` was.
+
+        Args:
+            folder: that :meth:`save` wrote.
+            guard: with the same defence.
+            store: where patterns are kept and shared from now on.
+
+        Raises:
+            UapError: the folder is not whole, was altered, or belongs to another defence.
+        """
+        device = guard.network.mean.device
+        discovery, found = load_state(Path(folder), guard.digest, device)
+        made = cls.__new__(cls)
+        made._set_up(guard, discovery, store)
+        made._known.found = found
+        made._known.gather()
+        return made
+
+    def save(self, folder: str | Path) -> None:
+        """Write all that the guard has learned, so that :meth:`load` gives equal answers.
+
+        The folder holds whole images of the stream: keep it as you would keep them.
+
+        Raises:
+            UapError: the folder cannot be written; what was there before stays whole.
+        """
+        with self._lock:
+            save_state(Path(folder), self.guard.digest, self.discovery, self._known.found)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> StreamInspection:
@@ -121,118 +150,55 @@ class StreamGuard:
         Raises:
             UapError: they break the pixel contract, or are of another size.
         """
-        checked = self.guard._checked(images)
+        checked = self.guard.checked(images)
         size = self.whitener.size
         if checked.shape[-2:] != (size, size):
             raise UapError(
                 f"images are {checked.shape[-2]} x {checked.shape[-1]} pixels and the stream's are "
                 f"{size} x {size}: resize them, or keep a guard for each size."
             )
-        residuals = self.whitener(checked)
-        with self._lock:
-            self._load_known()
-            _, pattern, score = self._match(residuals)
-            suspected = torch.zeros(len(images), dtype=torch.bool)
-            self._learn(checked, residuals, pattern, suspected)
-            known, pattern, score = self._match(residuals)
-        suspected |= pattern >= 0
-        given, score_single, rectified = self.guard.gate(checked)
-        alone = score_single > 0
-        used = torch.where(suspected.to(checked.device)[:, None, None, None], rectified, given)
-        names: list[str | None] = [None] * len(images)
-        for place, which in enumerate(pattern.tolist()):
-            if which >= 0 and known.patterns is not None:
-                names[place] = known.names[which]
-                used[place] = (checked[place] - known.patterns[which]).clamp(0, 255)
-        suspected = suspected.to(checked.device)
-        logits = self.guard.network(used)
-        return StreamInspection(logits, names, score, suspected, suspected | alone, used)
+        with full_precision(checked.device):
+            residuals = self.whitener(checked)
+            with self._lock:
+                self._known.read()
+                suspected = self._learn(checked, residuals)
+                known = self._known.match(checked, residuals)
+        suspected |= known.which >= 0
+        return self._answer(checked, suspected.to(checked.device), known)
 
     def found(self) -> list[tuple[str, Suspect, Verdict | None]]:
         """What this guard has found itself: name, images and estimate, and the verdict."""
         with self._lock:
-            return [(found.name, found.suspect, found.verdict) for found in self._found]
+            return [(found.name, found.suspect, found.verdict) for found in self._known.found]
 
-    def _match(self, residuals: Tensor) -> tuple[_Templates, Tensor, Tensor]:
-        """The known patterns, which of them each image carries (-1 for none), and the score."""
-        known = self._templates
-        if known.filters is None or not known.names:
-            nothing = torch.full((len(residuals),), -1)
-            return known, nothing, torch.full((len(residuals),), float("-inf"))
-        found = scores(residuals, known.filters)
-        best = found.max(dim=1)
-        threshold = self.whitener.null.threshold(self.rate / len(known.names))
-        return known, torch.where(best.values > threshold, best.indices, -1).cpu(), best.values
+    def _answer(self, images: Tensor, suspected: Tensor, known: Match) -> StreamInspection:
+        """Subtract what is known, rectify what is suspected, and leave the rest to the guard."""
+        given, score, rectified = self.guard.gate(images)
+        used = torch.where(suspected[:, None, None, None], rectified, given)
+        names: list[str | None] = [None] * len(images)
+        for place, which in enumerate(known.which.tolist()):
+            if which >= 0:
+                names[place] = known.names[which]
+                used[place] = (images[place] - known.patterns[which]).clamp(0, 255)
+        logits = self.guard.network(used)
+        perturbed = suspected | (score > 0)
+        return StreamInspection(logits, names, known.score, suspected, perturbed, used)
 
-    def _learn(self, images: Tensor, residuals: Tensor, pattern: Tensor, suspected: Tensor) -> None:
-        """Show discovery what no stored pattern explains, and verify what it has estimated."""
-        own = {found.name for found in self._found}
-        names = self._templates.names
-        # Images of patterns that this guard found itself still refine their estimates.
-        shown = [n for n, w in enumerate(pattern.tolist()) if w < 0 or names[w] in own]
+    def _learn(self, images: Tensor, residuals: Tensor) -> Tensor:
+        """Show discovery what no finished pattern explains; bool N, which images are suspected."""
+        suspected = torch.zeros(len(images), dtype=torch.bool)
+        known = self._known.match(images, residuals)
+        refining = self._known.refining()
+        which = known.which.tolist()
+        shown = [n for n, w in enumerate(which) if w < 0 or known.names[w] in refining]
         if not shown:
-            return
+            return suspected
         pixels = images[shown].round().to(torch.uint8)
-        for place, suspect in zip(
-            shown, self.discovery.observe(pixels, residuals[shown]), strict=True
-        ):
-            suspected[place] = suspect is not None
-        self._follow()
-
-    def _follow(self) -> None:
-        """Keep the list of finds in step with discovery's suspects, verify and store them."""
-        suspects = self.discovery.suspects
-        self._found = [found for found in self._found if found.suspect in suspects]
-        named = {id(found.suspect) for found in self._found}
-        for suspect in suspects:
-            if id(suspect) not in named:
-                self._found.append(_Found(suspect, name_for(suspect.template)))
-        changed = False
-        for found in self._found:
-            suspect = found.suspect
-            if suspect.pattern is None or suspect.estimated in (0, found.verified):
-                continue
-            if suspect.estimated < SUBTRACT_FROM:
-                continue
-            found.verdict = verify(self._predict, suspect.pattern, self._references(suspect))
-            found.verified = suspect.estimated
-            changed = True
-            if found.verdict.harmful and self.store is not None:
-                provenance = {"images": suspect.estimated, "changed": found.verdict.changed}
-                network = self.guard.network.name
-                self.store.add(suspect.pattern, found.name, network, provenance)
-        if changed:
-            self._gather()
-
-    def _references(self, suspect: Suspect) -> Tensor:
-        """Images without the pattern: its own with it subtracted, and the latest unsuspected."""
-        assert suspect.pattern is not None
-        cleaned = (suspect.images.float() - suspect.pattern).clamp(0, 255)
-        latest = list(self.discovery.memory.whole.values())[-_REFERENCES:]
-        return torch.cat([cleaned, torch.stack(latest).float()]) if latest else cleaned
+        observed = self.discovery.observe(pixels, residuals[shown])
+        self._known.follow(self.discovery, self._predict, self.guard.network.name)
+        for place, suspect in zip(shown, observed, strict=True):
+            suspected[place] = suspect is not None and suspect.harmful is not False
+        return suspected
 
     def _predict(self, images: Tensor) -> Tensor:
-        return torch.cat([self.guard.network(batch).argmax(1) for batch in torch.split(images, 32)])
-
-    def _load_known(self) -> None:
-        """Take in what has changed in the store."""
-        if self.store is not None:
-            before = [(known.name, known.record) for known in getattr(self, "_stored", [])]
-            self._stored = self.store.known()
-            if [(known.name, known.record) for known in self._stored] != before:
-                self._gather()
-
-    def _gather(self) -> None:
-        """The filters of everything that is known."""
-        patterns = {known.name: known.pattern for known in getattr(self, "_stored", [])}
-        for found in self._found:
-            harmful = found.verdict is not None and found.verdict.harmful
-            if harmful and found.suspect.pattern is not None:
-                patterns[found.name] = found.suspect.pattern
-        if not patterns:
-            self._templates = _Templates()
-            return
-        device = self.whitener.power.device
-        stacked = torch.stack([pattern.to(device) for pattern in patterns.values()])
-        filters = templates(self.whitener, stacked)
-        self._templates = _Templates(list(patterns), stacked, filters)
+        return torch.cat([self.guard.network.predict(b) for b in torch.split(images, _BATCH)])

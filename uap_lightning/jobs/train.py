@@ -4,6 +4,7 @@ import logging
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
@@ -38,6 +39,7 @@ from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
 from uap_lightning.results.rows import Result
 from uap_lightning.results.screen import show
+from uap_lightning.streams.whitening import FEWEST, MOST, SMALLEST, Whitener
 from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.checkpoint_io import own_checkpoint
 from uap_lightning.training.fitting import DetectorSample, fit_on_crops
@@ -283,4 +285,18 @@ def write_defense(
         described,
         data.trained_on,
         identities(bank.train),
+        fit_whitener(data),
     )
+
+
+def fit_whitener(data: Collection) -> Whitener | None:
+    """Statistics of the training photographs, a crop of each, for the guard with memory.
+
+    None where crops are smaller than 64 pixels or photographs fewer than 12.
+    """
+    _, first = np.unique(data.train.photograph.numpy(), return_index=True)
+    if data.crop < SMALLEST or len(first) < FEWEST:
+        log.info("There are too few photographs, or too small ones, for a guard with memory.")
+        return None
+    chosen = first[np.linspace(0, len(first) - 1, min(MOST, len(first))).astype(int)]
+    return Whitener(data.crop).fit(data.train.take(chosen.tolist()))

@@ -1,16 +1,16 @@
 """Discovery: the second image with a pattern gives it away, and each later one adds to it."""
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uap_lightning.streams.estimation import estimate
-from uap_lightning.streams.matching import scores, templates
+from uap_lightning.streams.matching import explained, scores, templates
+from uap_lightning.streams.memory import Memory
 from uap_lightning.streams.photographs import same_photograph, thumbnails
-from uap_lightning.streams.sketches import BITS, Sketches, sketch, sketch_scores
+from uap_lightning.streams.sketches import Sketches, sketch
 from uap_lightning.streams.whitening import Whitener
 
 # Images of a suspect that are kept to estimate its pattern from.
@@ -18,15 +18,15 @@ RESERVOIR = 64
 # Numbers of images at which the pattern is estimated anew.
 MILESTONES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # From so many on, the estimate is the better template; below, the mean residual.
-_TEMPLATE_FROM = 4
+TEMPLATE_FROM = 4
 # Deviations of a sketch above which full residuals are compared.
 _CANDIDATE = 4.0
 # Deviations of a sketch that are taken for a pair where the pixels are gone.
 _CERTAIN = 8.0
 # Correlation of two templates that are one pattern's.
 _ONE_PATTERN = 0.5
-# Suspects that are kept; the one with the fewest images makes room.
-_SUSPECTS = 32
+# Suspects that are kept.
+SUSPECTS = 32
 
 
 @dataclass(eq=False)
@@ -34,57 +34,24 @@ class Suspect:
     """Images that seem to carry one pattern.
 
     Attributes:
-        images: of different photographs, uint8 K x 3 x H x W, at most ``RESERVOIR``.
+        images: of different photographs, uint8 K x 3 x H x W, at most ``RESERVOIR``, on the CPU.
         template: of length 1, d.
         count: images seen with it, those that are not kept too.
+        latest: number of the latest of them, in the order of the stream.
         pattern: estimated from ``images``, 3 x H x W; None while there is one image alone.
         estimated: from how many images.
+        harmful: what verification said of the latest estimate; None where it has not looked.
+        into: the suspect that it became part of.
     """
 
     images: Tensor
     template: Tensor
     count: int
+    latest: int = 0
     pattern: Tensor | None = None
     estimated: int = 0
-
-
-@dataclass
-class Memory:
-    """The latest images in which nothing was found.
-
-    Attributes:
-        most: images whose sketches are kept, 1,024 bytes each, and thumbnails, 512 bytes each.
-        pixels: images that are kept whole.
-    """
-
-    most: int
-    pixels: int
-    numbers: list[int] = field(default_factory=list)
-    sketches: Sketches = field(default_factory=lambda: np.empty((0, BITS // 64), np.uint64))
-    thumbnails: Tensor = field(default_factory=lambda: torch.empty(0, 256, dtype=torch.float16))
-    whole: "OrderedDict[int, Tensor]" = field(default_factory=OrderedDict)
-    seen: int = 0
-
-    def add(self, image: Tensor, words: Sketches, thumbnail: Tensor) -> None:
-        """Remember an image (uint8, 3 x H x W); the oldest makes room."""
-        self.numbers = [*self.numbers, self.seen][-self.most :]
-        self.sketches = np.concatenate([self.sketches, words[None]])[-self.most :]
-        kept = torch.cat([self.thumbnails, thumbnail[None].half().cpu()])
-        self.thumbnails = kept[-self.most :]
-        self.whole[self.seen] = image
-        if len(self.whole) > self.pixels:
-            self.whole.popitem(last=False)
-        self.seen += 1
-
-    def forget(self, places: list[int]) -> None:
-        """Let go of images by their place."""
-        gone = set(places)
-        for place in gone:
-            self.whole.pop(self.numbers[place], None)
-        kept = [place for place in range(len(self.numbers)) if place not in gone]
-        self.numbers = [self.numbers[place] for place in kept]
-        self.sketches = self.sketches[kept]
-        self.thumbnails = self.thumbnails[kept]
+    harmful: bool | None = None
+    into: "Suspect | None" = None
 
 
 class Discovery:
@@ -92,6 +59,13 @@ class Discovery:
 
     An image is compared with the template of every suspect, then with the images in memory: a
     pair above the threshold makes a suspect. Different images of one photograph are no evidence.
+
+    What is harmless hides nothing: of an image with the pattern of a harmless suspect, a watermark
+    for example, the rest is compared like any other image.
+
+    When there are too many suspects, one that is not known to be harmful goes first, of these the
+    one with the fewest images, of these the one that has waited longest for another; its images
+    go back to memory, where the next one with its pattern finds them.
 
     Args:
         whitener: fitted.
@@ -115,7 +89,9 @@ class Discovery:
         self.least = least
         self.memory = Memory(memory, pixels)
         self.suspects: list[Suspect] = []
+        self.seen = 0
 
+    @torch.no_grad()
     def observe(self, images: Tensor, residuals: Tensor) -> list[Suspect | None]:
         """Take in images and say which suspect each belongs to.
 
@@ -123,67 +99,103 @@ class Discovery:
             images: uint8 N x 3 x H x W.
             residuals: the same, whitened, N x d.
         """
-        words, small = sketch(residuals), thumbnails(images)
-        found = []
-        for image, residual, word, thumbnail in zip(images, residuals, words, small, strict=True):
-            suspect = self._join(image, residual) or self._pair(image, residual, word, thumbnail)
-            if suspect is None:
-                self.memory.add(image, word, thumbnail)
-            found.append(suspect)
+        small = thumbnails(images)
+        found = [self._place(*one) for one in zip(images, residuals, small, strict=True)]
         for suspect in self.suspects:
             self._refine(suspect)
         self._merge()
-        return [self._present(suspect) for suspect in found]
+        return [None if suspect is None else _whole(suspect) for suspect in found]
 
-    def _join(self, image: Tensor, residual: Tensor) -> Suspect | None:
-        """Add an image to the suspect whose template it carries."""
-        if not self.suspects:
+    def _place(self, image: Tensor, residual: Tensor, thumbnail: Tensor) -> Suspect | None:
+        """The suspect of one image; without one, the image is remembered."""
+        self.seen += 1
+        harmless = self._match(image, residual, harmless=True)
+        if harmless is not None:
+            self._join(harmless, image)
+            residual = residual - (residual @ harmless.template) * harmless.template
+        suspect = self._match(image, residual, harmless=False)
+        joined = suspect is not None and self._join(suspect, image)
+        if suspect is not None and joined:
+            return suspect
+        words = sketch(residual[None])[0]
+        suspect = self._pair(image, residual, words, thumbnail)
+        if suspect is None:
+            self.memory.add(image, words, float(residual.norm()), thumbnail)
+        return suspect or harmless
+
+    def _match(self, image: Tensor, residual: Tensor, *, harmless: bool) -> Suspect | None:
+        """The suspect whose template an image carries."""
+        some = [suspect for suspect in self.suspects if (suspect.harmful is False) == harmless]
+        if not some:
             return None
-        stacked = torch.stack([suspect.template for suspect in self.suspects])
-        found = scores(residual[None], stacked)[0]
+        found = scores(residual[None], torch.stack([suspect.template for suspect in some]))[0]
         best = int(found.argmax())
         threshold = self.whitener.null.threshold(self.rate / len(self.suspects))
         if float(found[best]) <= max(threshold, self.least / 2):
             return None
-        suspect = self.suspects[best]
+        suspect = some[best]
+        if suspect.pattern is not None and suspect.estimated >= TEMPLATE_FROM and not harmless:
+            one = (suspect.pattern[None], suspect.template[None], found[best][None])
+            if not bool(explained(self.whitener, image[None].float(), *one)):
+                return None
+        return suspect
+
+    def _join(self, suspect: Suspect, image: Tensor) -> bool:
+        """Add an image to a suspect, unless it is no evidence that there is one."""
+        image = image.cpu()
         kept = same_photograph(thumbnails(image[None]), thumbnails(suspect.images))
         if bool(kept.any()):
             # Until there is an estimate, the template holds much of these very photographs.
-            return suspect if suspect.estimated >= _TEMPLATE_FROM else None
+            return suspect.estimated >= TEMPLATE_FROM
         if len(suspect.images) < RESERVOIR:
             suspect.images = torch.cat([suspect.images, image[None]])
         suspect.count += 1
-        return suspect
+        suspect.latest = self.seen
+        return True
 
     def _pair(
         self, image: Tensor, residual: Tensor, words: Sketches, thumbnail: Tensor
     ) -> Suspect | None:
         """Make a suspect of an image and those in memory that share a pattern with it."""
         memory = self.memory
-        if not memory.numbers:
-            return None
-        found = sketch_scores(words[None], memory.sketches)[0]
-        other = ~same_photograph(thumbnail[None].cpu(), memory.thumbnails.float())[0].numpy()
-        candidates = np.flatnonzero((found > _CANDIDATE) & other).tolist()
-        threshold = self.whitener.null.threshold(self.rate / len(memory.numbers))
+        found = memory.search(words)
+        threshold = self.whitener.null.threshold(self.rate / max(1, len(memory)))
         threshold = max(threshold, self.least)
-        partners, images = [], [image]
-        for place in candidates:
-            whole = memory.whole.get(memory.numbers[place])
+        length = float(residual.norm())
+        partners, images = [], [image.cpu()]
+        small = thumbnail[None].cpu()
+        for place in np.flatnonzero(found > _CANDIDATE).tolist():
+            if bool(same_photograph(small, memory.thumbnails[place][None].float())):
+                continue
+            whole = memory.whole.get(int(memory.numbers[place]))
             if whole is None:
-                if found[place] > _CERTAIN:
+                # The signs of what is left of a nearly flat image tell little.
+                if found[place] * length * memory.lengths[place] > _CERTAIN:
                     partners.append(place)
-            elif float(scores(residual[None], self.whitener(whole[None]))) > threshold:
-                partners.append(place)
-                images.append(whole)
+            else:
+                other = self.whitener(whole[None].to(residual.device))
+                if float(scores(residual[None], other)) > threshold:
+                    partners.append(place)
+                    small = torch.cat([small, memory.thumbnails[place][None].float()])
+                    images.append(whole)
         if not partners:
             return None
         memory.forget(partners)
-        if len(self.suspects) == _SUSPECTS:
-            self.suspects.remove(min(self.suspects, key=lambda suspect: suspect.count))
-        suspect = Suspect(torch.stack(images), residual, 1 + len(partners))
+        if len(self.suspects) == SUSPECTS:
+            self._evict()
+        kept = torch.stack(images[:RESERVOIR])
+        suspect = Suspect(kept, residual.clone(), 1 + len(partners), self.seen)
         self.suspects.append(suspect)
         return suspect
+
+    def _evict(self) -> None:
+        """Let go of the suspect that is least likely to be missed."""
+        gone = min(self.suspects, key=lambda s: (s.harmful is True, s.count, s.latest))
+        self.suspects.remove(gone)
+        residuals = self.whitener(gone.images.to(gone.template.device))
+        rows = zip(gone.images, sketch(residuals), residuals, thumbnails(gone.images), strict=True)
+        for image, words, residual, thumbnail in rows:
+            self.memory.add(image, words, float(residual.norm()), thumbnail)
 
     def _refine(self, suspect: Suspect) -> None:
         """Estimate a suspect's pattern anew where enough images have come."""
@@ -197,26 +209,31 @@ class Discovery:
         for later in reversed(self.suspects[1:]):
             for earlier in self.suspects[: self.suspects.index(later)]:
                 if float(earlier.template @ later.template) > _ONE_PATTERN:
-                    earlier.images = torch.cat([earlier.images, later.images])[:RESERVOIR]
+                    small = thumbnails(later.images)
+                    new = ~same_photograph(small, thumbnails(earlier.images)).any(dim=1)
+                    earlier.images = torch.cat([earlier.images, later.images[new]])[:RESERVOIR]
                     earlier.count += later.count
-                    self._refine(earlier)
+                    earlier.latest = max(earlier.latest, later.latest)
+                    later.into = earlier
                     self.suspects.remove(later)
+                    self._refine(earlier)
                     break
 
-    def _present(self, suspect: Suspect | None) -> Suspect | None:
-        """The suspect, or the one that it became part of."""
-        if suspect is None or suspect in self.suspects:
-            return suspect
-        alike = [float(other.template @ suspect.template) for other in self.suspects]
-        return self.suspects[int(np.argmax(alike))] if alike else None
+
+def _whole(suspect: Suspect) -> Suspect:
+    """The suspect, or the one that it became part of."""
+    while suspect.into is not None:
+        suspect = suspect.into
+    return suspect
 
 
 def reestimate(whitener: Whitener, suspect: Suspect) -> None:
     """Estimate a suspect's pattern from all its images, at least 2, and make its template."""
-    suspect.pattern = estimate(suspect.images)
-    suspect.estimated = len(suspect.images)
-    if suspect.estimated >= _TEMPLATE_FROM:
+    images = suspect.images.to(whitener.power.device)
+    suspect.pattern = estimate(images)
+    suspect.estimated = len(images)
+    if suspect.estimated >= TEMPLATE_FROM:
         suspect.template = templates(whitener, suspect.pattern[None])[0]
     else:
-        mean = whitener(suspect.images).mean(dim=0)
-        suspect.template = mean / mean.norm()
+        mean = whitener(images).mean(dim=0)
+        suspect.template = mean / mean.norm().clamp_min(1e-6)

@@ -173,6 +173,7 @@ def complete(
 
 
 def _take(suspect: Suspect, image: Tensor) -> None:
+    image = image.cpu()
     if len(suspect.images) < RESERVOIR:
         same = same_photograph(thumbnails(image[None]), thumbnails(suspect.images))
         if not bool(same.any()):

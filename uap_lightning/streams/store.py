@@ -1,7 +1,9 @@
 """The store: a folder of known patterns, one file each, which several processes may share."""
 
 import hashlib
+import heapq
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,12 @@ log = logging.getLogger(__name__)
 
 # Patterns of a folder that are read: others' folders may hold anything.
 LIMIT = 1_024
-# What no perturbation file of the largest images exceeds.
-_BYTES = 2**26
+# What a record names as the attack where a guard found the pattern.
+FOUND = "found"
+# Bytes of a perturbation file beside its values.
+_RECORD_BYTES = 2**20
+# Images from which an estimate is as good as it gets.
+_COMPLETE = 64
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,13 @@ class Known:
     name: str
     pattern: Tensor
     record: Record
+
+    @property
+    def estimated(self) -> int:
+        """Images that it was estimated from; 64, as many as are ever used, of imported ones."""
+        images = self.record.attack.get("images")
+        found = self.record.attack.get("name") == FOUND and isinstance(images, int)
+        return images if found and isinstance(images, int) else _COMPLETE
 
 
 class PatternStore:
@@ -53,12 +66,12 @@ class PatternStore:
         self.folder = folder
         self.size = size
         self._read: dict[Path, tuple[tuple[int, int], Known | None]] = {}
+        self._said: set[str] = set()
 
     def known(self) -> list[Known]:
-        """The patterns that the folder holds now, by name."""
-        files = sorted(self.folder.glob("*.safetensors"))[:LIMIT] if self.folder.is_dir() else []
+        """The patterns that the folder holds now, by name; the last ones while it is unreadable."""
         fresh: dict[Path, tuple[tuple[int, int], Known | None]] = {}
-        for path in files:
+        for path in self._files():
             try:
                 status = path.stat()
             except OSError:  # another process has just removed it
@@ -68,6 +81,33 @@ class PatternStore:
             fresh[path] = old if old and old[0] == stamp else (stamp, self._load(path))
         self._read = fresh
         return [found for _, found in fresh.values() if found is not None]
+
+    def _files(self) -> list[Path]:
+        try:
+            with os.scandir(self.folder) as entries:
+                names = [e.name for e in entries if _is_pattern(e.name)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self._warn(
+                "unreadable",
+                f"{self.folder} cannot be read ({error.strerror}): its patterns stay as they were "
+                "read last.",
+            )
+            return list(self._read)
+        if len(names) > LIMIT:
+            self._warn(
+                "full",
+                f"{self.folder} holds {len(names):,} patterns: the first {LIMIT:,} by name are "
+                "read.",
+            )
+        return [self.folder / name for name in heapq.nsmallest(LIMIT, names)]
+
+    def _warn(self, what: str, sentence: str) -> None:
+        """Say something once, not for every batch."""
+        if what not in self._said:
+            log.warning("%s", plain(sentence))
+            self._said.add(what)
 
     def add(
         self, pattern: Tensor, name: str, network: str, provenance: Mapping[str, object]
@@ -81,9 +121,16 @@ class PatternStore:
             provenance: how it was found: plain strings and numbers.
 
         Raises:
-            UapError: the folder cannot be written.
+            UapError: the folder cannot be written, or holds 1,024 patterns already.
         """
         make_folder(self.folder)
+        path = self.folder / f"{name}.safetensors"
+        others = sum(_is_pattern(other) for other in os.listdir(self.folder))
+        if others >= LIMIT and not path.exists():
+            raise UapError(
+                f"{self.folder} holds {others:,} patterns: expected fewer than {LIMIT:,}; move "
+                "some out of it."
+            )
         rho = pattern.detach().float().cpu()
         largest = float(rho.abs().max())
         record = Record(
@@ -92,7 +139,7 @@ class PatternStore:
             p="inf",
             eps=max(largest, 1e-6),
             size=self.size,
-            attack={"name": "found", **provenance},
+            attack={"name": FOUND, **provenance},
             seed=0,
             attempt=0,
             data="",
@@ -105,14 +152,16 @@ class PatternStore:
             linf=largest,
             version=__version__,
         )
-        path = self.folder / f"{name}.safetensors"
         save_perturbation(path, rho, record)
         return path
 
     def _load(self, path: Path) -> Known | None:
         try:
-            if path.stat().st_size > _BYTES:
-                raise UapError(f"{path} has more than {_BYTES:,} bytes: expected a perturbation.")
+            most = 3 * self.size**2 * 4 + _RECORD_BYTES
+            if path.stat().st_size > most:
+                raise UapError(
+                    f"{path} has more than {most:,} bytes: expected a pattern of side {self.size}."
+                )
             rho, record = load_perturbation(path)
             if rho.shape[-1] != self.size:
                 raise UapError(
@@ -125,6 +174,10 @@ class PatternStore:
             log.warning("%s It is left out.", plain(str(error)))
             return None
         return Known(path.stem, rho, record)
+
+
+def _is_pattern(name: str) -> bool:
+    return name.endswith(".safetensors") and not name.startswith(".")
 
 
 def name_for(template: Tensor) -> str:

@@ -15,8 +15,10 @@ FLOOR = 2.0
 # Side of the window that the local deviation is taken over, in pixels.
 _WINDOW = 7
 # Images that statistics are taken from at most: their spectra are held at once.
-_MOST = 600
-_FEWEST = 12
+MOST = 600
+FEWEST = 12
+# Sides of images in pixels.
+SMALLEST, LARGEST = 64, 1_024
 _BATCH = 32
 
 
@@ -59,8 +61,10 @@ class Whitener(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        if not 64 <= size <= 1024:
-            raise UapError(f"images have a side of {size} pixels: expected 64 to 1,024.")
+        if not SMALLEST <= size <= LARGEST:
+            raise UapError(
+                f"images have a side of {size} pixels: expected {SMALLEST} to {LARGEST:,}."
+            )
         self.size = size
         self.register_buffer("power", torch.ones(3, size, size // 2 + 1))
         self.register_buffer("length", torch.ones(()))
@@ -111,12 +115,12 @@ class Whitener(nn.Module):
                 f"images have shape {tuple(images.shape)}: expected N x 3 x {self.size} x "
                 f"{self.size}."
             )
-        if len(images) < _FEWEST:
+        if len(images) < FEWEST:
             raise UapError(
                 f"there are {len(images)} images to take the statistics of photographs from: "
-                f"expected at least {_FEWEST}."
+                f"expected at least {FEWEST}."
             )
-        chosen = images[torch.linspace(0, len(images) - 1, min(_MOST, len(images))).long()]
+        chosen = images[torch.linspace(0, len(images) - 1, min(MOST, len(images))).long()]
         third = torch.arange(len(chosen)) % 3 == 2
         spectra = [
             torch.fft.rfft2(self._local(b)).abs().square() for b in self._parts(chosen[~third])

@@ -1,0 +1,186 @@
+"""The patterns that a guard with memory knows: those of its store, and those it found itself."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.core.terminal import plain
+from uap_lightning.streams.discovery import RESERVOIR, TEMPLATE_FROM, Discovery, Suspect
+from uap_lightning.streams.matching import explained, scores, templates
+from uap_lightning.streams.store import FOUND, Known, PatternStore, name_for
+from uap_lightning.streams.verification import Verdict, verify
+from uap_lightning.streams.whitening import Whitener
+
+log = logging.getLogger(__name__)
+
+# Images from which an estimate is good enough to be subtracted.
+SUBTRACT_FROM = TEMPLATE_FROM
+# Clean images of the stream that a pattern is verified on at most, beside those that carried it.
+_REFERENCES = 32
+# Correlation of two templates that are one pattern's.
+_ONE_PATTERN = 0.5
+
+
+@dataclass(eq=False)
+class Found:
+    """A suspect with its name and what verification said of its latest estimate."""
+
+    suspect: Suspect
+    name: str
+    verdict: Verdict | None = None
+    verified: int = 0
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the matched filters say of a batch.
+
+    Attributes:
+        which: of ``names`` each image carries, N; -1 for none. On the CPU.
+        score: of the best filter, N; minus infinity where nothing is known.
+        names: of the known patterns.
+        patterns: K x 3 x H x W, pixel units.
+    """
+
+    which: Tensor
+    score: Tensor
+    names: Sequence[str]
+    patterns: Tensor
+
+
+class KnownPatterns:
+    """Matched filters of the store's patterns and of this guard's own finds.
+
+    Args:
+        whitener: fitted, on the device of the images.
+        store: None where patterns are kept in this process alone.
+        rate: false alarms an image, of all filters together.
+    """
+
+    def __init__(self, whitener: Whitener, store: PatternStore | None, rate: float) -> None:
+        self.whitener = whitener
+        self.store = store
+        self.rate = rate
+        self.found: list[Found] = []
+        self._stored: list[Known] = []
+        self._unwritable = False
+        self.gather()
+
+    def read(self) -> None:
+        """Take in what has changed in the store."""
+        if self.store is None:
+            return
+        known = self.store.known()
+        # What has not changed is the same object.
+        if [id(one) for one in known] != [id(one) for one in self._stored]:
+            self._stored = known
+            self.gather()
+
+    def match(self, images: Tensor, residuals: Tensor) -> Match:
+        """The known pattern that each image carries.
+
+        Args:
+            images: float N x 3 x H x W, 0-255.
+            residuals: the same, whitened, N x d.
+        """
+        names, patterns, filters = self._filters
+        if not names:
+            score = torch.full((len(images),), float("-inf"), device=images.device)
+            return Match(torch.full((len(images),), -1), score, names, patterns)
+        best = scores(residuals, filters).max(dim=1)
+        threshold = self.whitener.null.threshold(self.rate / len(names))
+        which = torch.where(best.values > threshold, best.indices, -1)
+        places = (which >= 0).nonzero()[:, 0]
+        if len(places):
+            chosen, found = which[places], best.values[places]
+            one = (patterns[chosen], filters[chosen], found)
+            whole = explained(self.whitener, images[places], *one)
+            which[places] = torch.where(whole, chosen, -1)
+        return Match(which.cpu(), best.values, names, patterns)
+
+    def refining(self) -> set[str]:
+        """Names of patterns whose estimate more images would improve."""
+        stored = {known.name for known in self._stored if known.estimated < RESERVOIR}
+        return stored | {found.name for found in self.found}
+
+    @torch.no_grad()
+    def follow(
+        self, discovery: Discovery, predict: Callable[[Tensor], Tensor], network: str
+    ) -> None:
+        """Keep the finds in step with discovery's suspects; verify and store new estimates.
+
+        Args:
+            discovery: that has just observed a batch.
+            predict: float images N x 3 x H x W to classes, N.
+            network: name of the one that predicts.
+        """
+        named = {id(found.suspect): found for found in self.found}
+        self.found = [
+            named.get(id(suspect)) or Found(suspect, name_for(suspect.template))
+            for suspect in discovery.suspects
+        ]
+        changed = len(self.found) != len(named) or any(f.verdict is None for f in self.found)
+        for found in self.found:
+            suspect = found.suspect
+            if suspect.pattern is None or suspect.estimated == found.verified:
+                continue
+            if suspect.estimated < SUBTRACT_FROM:
+                continue
+            found.verdict = verify(predict, suspect.pattern, _references(suspect, discovery))
+            found.verified = suspect.estimated
+            suspect.harmful = found.verdict.harmful
+            changed = True
+            if suspect.harmful:
+                self._keep(found, found.verdict, network)
+        if changed:
+            self.gather()
+
+    def _keep(self, found: Found, verdict: Verdict, network: str) -> None:
+        """Write a find to the store, in place of an estimate of the same pattern by fewer."""
+        suspect = found.suspect
+        if self.store is None or suspect.pattern is None:
+            return
+        for known in self._stored:
+            guessed = known.record.attack.get("name") == FOUND
+            if guessed and known.name not in {other.name for other in self.found}:
+                template = templates(self.whitener, known.pattern.to(suspect.pattern.device)[None])
+                if float(template[0] @ suspect.template) > _ONE_PATTERN:
+                    found.name = known.name
+        if any(k.name == found.name and k.estimated > suspect.estimated for k in self._stored):
+            return
+        provenance = {"images": suspect.estimated, "changed": verdict.changed}
+        try:
+            self.store.add(suspect.pattern, found.name, network, provenance)
+        except (UapError, OSError) as error:
+            if not self._unwritable:
+                log.warning("%s The pattern is kept in this process alone.", plain(str(error)))
+            self._unwritable = True
+
+    def gather(self) -> None:
+        """Make the filters of everything that is known."""
+        patterns = {known.name: known.pattern for known in self._stored}
+        images = {known.name: known.estimated for known in self._stored}
+        for found in self.found:
+            suspect = found.suspect
+            better = found.verified >= images.get(found.name, 0)
+            if suspect.harmful and suspect.pattern is not None and better:
+                patterns[found.name] = suspect.pattern
+        device, size = self.whitener.power.device, self.whitener.size
+        nothing = torch.zeros(0, 3, size, size, device=device)
+        stacked = [pattern.to(device)[None] for pattern in patterns.values()]
+        together = torch.cat([nothing, *stacked])
+        filters = templates(self.whitener, together) if stacked else nothing.flatten(1)
+        self._filters = (list(patterns), together, filters)
+
+
+def _references(suspect: Suspect, discovery: Discovery) -> Tensor:
+    """Images without the pattern: its own with it subtracted, and the latest unsuspected."""
+    assert suspect.pattern is not None
+    pattern = suspect.pattern
+    cleaned = (suspect.images.to(pattern.device).float() - pattern).clamp(0, 255)
+    latest = list(discovery.memory.whole.values())[-_REFERENCES:]
+    return torch.cat([cleaned, *(image.to(pattern.device).float()[None] for image in latest)])

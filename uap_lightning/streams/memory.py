@@ -1,0 +1,74 @@
+"""The latest images of a stream in which nothing was found, and how they are searched."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uap_lightning.streams.sketches import BITS, Sketches, sketch_scores
+
+# Numbers of a thumbnail.
+SMALL = 256
+
+
+class Memory:
+    """A ring of the latest images: sketches and thumbnails of many, the pixels of some.
+
+    Nothing in it refers to what the caller keeps, and all of it is in main memory, whatever device
+    the images came from.
+
+    Args:
+        most: images whose sketches (1,024 bytes) and thumbnails (512 bytes) are kept.
+        pixels: images that are kept whole.
+
+    Attributes:
+        numbers: of the image at each place, counted from the first ever added; -1 where none is.
+        sketches: of each.
+        lengths: of each image's residual: 1, or less where it is nearly flat.
+        thumbnails: of each, half precision.
+        whole: by number, uint8, 3 x H x W.
+        seen: images added since the beginning.
+    """
+
+    def __init__(self, most: int, pixels: int) -> None:
+        self.most = most
+        self.pixels = pixels
+        self.numbers: NDArray[np.int64] = np.full(most, -1, np.int64)
+        # The system gives the pages of zeros away when they are written.
+        self.sketches: Sketches = np.zeros((most, BITS // 64), np.uint64)
+        self.lengths: NDArray[np.float32] = np.zeros(most, np.float32)
+        self.thumbnails = torch.zeros(most, SMALL, dtype=torch.float16)
+        self.whole: OrderedDict[int, Tensor] = OrderedDict()
+        self.seen = 0
+
+    def __len__(self) -> int:
+        return int((self.numbers >= 0).sum())
+
+    def add(self, image: Tensor, words: Sketches, length: float, thumbnail: Tensor) -> None:
+        """Remember an image (uint8, 3 x H x W); the oldest makes room."""
+        place = self.seen % self.most
+        self.numbers[place] = self.seen
+        self.sketches[place] = words
+        self.lengths[place] = length
+        self.thumbnails[place] = thumbnail
+        # A copy: a view would keep the whole batch.
+        self.whole[self.seen] = image.to("cpu", copy=True)
+        if len(self.whole) > self.pixels:
+            self.whole.popitem(last=False)
+        self.seen += 1
+
+    def search(self, words: Sketches) -> NDArray[np.float32]:
+        """Deviations by which a sketch agrees with that of each place; -infinity of empty ones."""
+        filled = min(self.seen, self.most)
+        found = sketch_scores(words[None], self.sketches[:filled])[0]
+        found[self.numbers[:filled] < 0] = -np.inf
+        return found
+
+    def forget(self, places: Iterable[int]) -> None:
+        """Let go of the images at these places."""
+        for place in places:
+            self.whole.pop(int(self.numbers[place]), None)
+            self.numbers[place] = -1
