@@ -1,5 +1,6 @@
 """What tests walk: the tiny network's jobs, images of a tensor, real commands."""
 
+import math
 import os
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
     register_schemas()
     with initialize_config_dir(find_conf(), version_base="1.3"):
         folder = output if output is not None else Path("outputs") / "run"
-        made = [] if job in ("export", "predict", "report") else [f"paths.output_dir={folder}"]
+        made = (
+            [] if job in ("export", "predict", "report", "scan") else [f"paths.output_dir={folder}"]
+        )
         return compose(job, [*overrides, *made])
 
 
@@ -110,6 +113,31 @@ def photographs(size, count=8, seed=0):
     return TensorImages(
         torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
     )
+
+
+def scenes(count, size=64, seed=0):
+    """Images with the spectrum of photographs, and edges: uint8, N x 3 x size x size."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
+    amplitude = 1 / (rows.square() + columns.square()).sqrt().clamp_min(1 / size)
+    # Two lines cut it into four parts, each with a colour and a texture of its own.
+    grid = torch.linspace(-1, 1, size)
+    made = []
+    for _ in range(count):
+        noise = torch.fft.rfft2(torch.randn(4, 3, size, size, generator=generator)) * amplitude
+        texture = torch.fft.irfft2(noise, s=(size, size))
+        roughness = torch.tensor([6.0, 12.0, 18.0, 25.0])[:, None, None, None]
+        parts = texture / texture.std() * roughness
+        parts = parts + torch.rand(4, 3, 1, 1, generator=generator) * 120 + 65
+        angles, offsets = torch.rand(2, 2, generator=generator)
+        sides = [
+            grid[:, None] * math.cos(6.28 * angle) + grid[None] * math.sin(6.28 * angle)
+            > 0.8 * offset - 0.4
+            for angle, offset in zip(angles.tolist(), offsets.tolist(), strict=True)
+        ]
+        halves = [torch.where(sides[0], parts[k], parts[k + 1]) for k in (0, 2)]
+        made.append(torch.where(sides[1], *halves))
+    return torch.stack(made).round().clamp(0, 255).to(torch.uint8)
 
 
 def truth(size=6, seed=0):
