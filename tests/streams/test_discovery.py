@@ -92,7 +92,7 @@ def test_memory_is_bounded_and_what_it_lost_is_not_found(whitener):
 
 
 def test_suspects_are_bounded_and_the_smallest_makes_room(whitener, monkeypatch):
-    monkeypatch.setattr(module, "_SUSPECTS", 2)
+    monkeypatch.setattr(module, "SUSPECTS", 2)
     images = scenes(30, seed=7)
     for place in range(10):
         images[place] = attacked(images[place : place + 1], pattern(0))[0]

@@ -116,10 +116,10 @@ def save_defense(
         (folder / WHITENER).unlink(missing_ok=True)
     else:
         save_whitener(folder / WHITENER, whitener)
+    described = [name for name in FILES if name != RECORD] + [WHITENER] * (whitener is not None)
     digests = Digests(
         digest_of([asdict(settings), condition]),
-        *(digest_of_file(folder / name) for name in FILES if name != RECORD),
-        None if whitener is None else digest_of_file(folder / WHITENER),
+        *(digest_of_file(folder / name) for name in described),
     )
     write_json(folder / RECORD, asdict(Record(1, condition, settings, digests)))
 

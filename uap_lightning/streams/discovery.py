@@ -60,9 +60,6 @@ class Discovery:
     An image is compared with the template of every suspect, then with the images in memory: a
     pair above the threshold makes a suspect. Different images of one photograph are no evidence.
 
-    What is harmless hides nothing: of an image with the pattern of a harmless suspect, a watermark
-    for example, the rest is compared like any other image.
-
     When there are too many suspects, one that is not known to be harmful goes first, of these the
     one with the fewest images, of these the one that has waited longest for another; its images
     go back to memory, where the next one with its pattern finds them.
@@ -109,11 +106,7 @@ class Discovery:
     def _place(self, image: Tensor, residual: Tensor, thumbnail: Tensor) -> Suspect | None:
         """The suspect of one image; without one, the image is remembered."""
         self.seen += 1
-        harmless = self._match(image, residual, harmless=True)
-        if harmless is not None:
-            self._join(harmless, image)
-            residual = residual - (residual @ harmless.template) * harmless.template
-        suspect = self._match(image, residual, harmless=False)
+        suspect = self._match(image, residual)
         joined = suspect is not None and self._join(suspect, image)
         if suspect is not None and joined:
             return suspect
@@ -121,24 +114,25 @@ class Discovery:
         suspect = self._pair(image, residual, words, thumbnail)
         if suspect is None:
             self.memory.add(image, words, float(residual.norm()), thumbnail)
-        return suspect or harmless
-
-    def _match(self, image: Tensor, residual: Tensor, *, harmless: bool) -> Suspect | None:
-        """The suspect whose template an image carries."""
-        some = [suspect for suspect in self.suspects if (suspect.harmful is False) == harmless]
-        if not some:
-            return None
-        found = scores(residual[None], torch.stack([suspect.template for suspect in some]))[0]
-        best = int(found.argmax())
-        threshold = self.whitener.null.threshold(self.rate / len(self.suspects))
-        if float(found[best]) <= max(threshold, self.least / 2):
-            return None
-        suspect = some[best]
-        if suspect.pattern is not None and suspect.estimated >= TEMPLATE_FROM and not harmless:
-            one = (suspect.pattern[None], suspect.template[None], found[best][None])
-            if not bool(explained(self.whitener, image[None].float(), *one)):
-                return None
         return suspect
+
+    def _match(self, image: Tensor, residual: Tensor) -> Suspect | None:
+        """The suspect whose template an image carries."""
+        if not self.suspects:
+            return None
+        stacked = torch.stack([suspect.template for suspect in self.suspects])
+        found = scores(residual[None], stacked)[0]
+        threshold = self.whitener.null.threshold(self.rate / len(self.suspects))
+        for best in found.argsort(descending=True).tolist():
+            if float(found[best]) <= max(threshold, self.least / 2):
+                return None
+            suspect = self.suspects[best]
+            if suspect.pattern is None or suspect.estimated < TEMPLATE_FROM:
+                return suspect
+            one = (suspect.pattern[None], suspect.template[None], found[best][None])
+            if bool(explained(self.whitener, image[None].float(), *one)):
+                return suspect
+        return None
 
     def _join(self, suspect: Suspect, image: Tensor) -> bool:
         """Add an image to a suspect, unless it is no evidence that there is one."""
@@ -165,7 +159,7 @@ class Discovery:
         partners, images = [], [image.cpu()]
         small = thumbnail[None].cpu()
         for place in np.flatnonzero(found > _CANDIDATE).tolist():
-            if bool(same_photograph(small, memory.thumbnails[place][None].float())):
+            if bool(same_photograph(small, memory.thumbnails[place][None].float()).any()):
                 continue
             whole = memory.whole.get(int(memory.numbers[place]))
             if whole is None:
@@ -208,7 +202,7 @@ class Discovery:
         """Make one of suspects whose templates are one pattern's, the later of the earlier."""
         for later in reversed(self.suspects[1:]):
             for earlier in self.suspects[: self.suspects.index(later)]:
-                if float(earlier.template @ later.template) > _ONE_PATTERN:
+                if self._one_pattern(earlier, later):
                     small = thumbnails(later.images)
                     new = ~same_photograph(small, thumbnails(earlier.images)).any(dim=1)
                     earlier.images = torch.cat([earlier.images, later.images[new]])[:RESERVOIR]
@@ -218,6 +212,23 @@ class Discovery:
                     self.suspects.remove(later)
                     self._refine(earlier)
                     break
+
+    def _one_pattern(self, some: Suspect, other: Suspect) -> bool:
+        """Whether two suspects are images of one pattern, and not of a part of it."""
+        if float(some.template @ other.template) <= _ONE_PATTERN:
+            return False
+        if some.harmful is not other.harmful and False in (some.harmful, other.harmful):
+            return False
+        for whole, images in ((some, other.images), (other, some.images)):
+            if whole.pattern is not None and whole.estimated >= TEMPLATE_FROM:
+                given = images.to(whole.pattern.device).float()
+                filters = whole.template.expand(len(given), -1)
+                found = scores(self.whitener(given), whole.template[None])[:, 0]
+                patterns = whole.pattern.expand_as(given)
+                part = explained(self.whitener, given, patterns, filters, found)
+                if float(part.double().mean()) < 0.5:
+                    return False
+        return True
 
 
 def _whole(suspect: Suspect) -> Suspect:

@@ -65,4 +65,5 @@ def explained(
     """
     residuals = whitener((images - patterns).clamp(0, 255))
     left = (residuals * filters).sum(dim=1) * math.sqrt(residuals.shape[1])
-    return left >= -_OVERSHOOT * found
+    whole: Tensor = left >= -_OVERSHOOT * found
+    return whole

@@ -63,9 +63,9 @@ class Memory:
     def search(self, words: Sketches) -> NDArray[np.float32]:
         """Deviations by which a sketch agrees with that of each place; -infinity of empty ones."""
         filled = min(self.seen, self.most)
-        found = sketch_scores(words[None], self.sketches[:filled])[0]
-        found[self.numbers[:filled] < 0] = -np.inf
-        return found
+        found = sketch_scores(words[None], self.sketches[:filled])
+        found[:, self.numbers[:filled] < 0] = -np.inf
+        return found.reshape(-1)
 
     def forget(self, places: Iterable[int]) -> None:
         """Let go of the images at these places."""

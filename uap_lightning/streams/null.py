@@ -1,5 +1,6 @@
 """How two clean photographs score, and the threshold for a stated rate of false alarms."""
 
+import math
 from dataclasses import astuple, dataclass
 from typing import ClassVar
 
@@ -11,7 +12,8 @@ _TAIL = 0.01
 # Nearly flat images make few pairs and large scores, which a small sample may lack: no tail is
 # taken to be lighter than this one.
 _LIGHTEST = 0.1
-# The shape of a dozen scores' tail is mostly chance; a heavier one would let nothing be found.
+# The shape of so few scores' tail is mostly chance; a heavier one would let nothing be found.
+_FEW = 500
 _HEAVIEST = 0.2
 
 
@@ -27,7 +29,7 @@ class Null:
         deviation: of all scores.
         start: where the tail begins.
         share: of the scores that lie above it.
-        shape: of the tail, 0.1 to 0.2.
+        shape: of the tail, at least 0.1.
         scale: of the tail.
     """
 
@@ -60,8 +62,9 @@ def fit_null(scores: Tensor) -> Null:
     start = float(top[-1])
     excess = (top[:-1] - start).clamp_min(1e-9).numpy()
     shape, _, scale = genpareto.fit(excess, floc=0)
-    if not _LIGHTEST <= shape <= _HEAVIEST:  # the same mean, scale / (1 - shape)
-        shape = min(max(shape, _LIGHTEST), _HEAVIEST)
+    heaviest = _HEAVIEST if len(excess) < _FEW else math.inf
+    if not _LIGHTEST <= shape <= heaviest:  # the same mean, scale / (1 - shape)
+        shape = min(max(shape, _LIGHTEST), heaviest)
         scale = float(excess.mean()) * (1 - shape)
     share = len(top) / len(scores)
     return Null(float(scores.mean()), float(scores.std()), start, share, float(shape), float(scale))

@@ -125,7 +125,7 @@ class PatternStore:
         """
         make_folder(self.folder)
         path = self.folder / f"{name}.safetensors"
-        others = sum(_is_pattern(other) for other in os.listdir(self.folder))
+        others = sum(_is_pattern(other.name) for other in self.folder.iterdir())
         if others >= LIMIT and not path.exists():
             raise UapError(
                 f"{self.folder} holds {others:,} patterns: expected fewer than {LIMIT:,}; move "
