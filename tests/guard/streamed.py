@@ -1,4 +1,4 @@
-"""What the tests of the guard with memory share: a guard of formulas, patterns, images with them."""
+"""A guard of formulas, patterns and images with them, for tests of the guard with memory."""
 
 import math
 

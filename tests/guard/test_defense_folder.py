@@ -11,13 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.tiny import SETTINGS, TINY, typed_config
+from tests.tiny import SETTINGS, TINY, scenes, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, digest_of_file
 from uap_lightning.detectors import DETECTORS, DctSvm
-from uap_lightning.guard.defense_folder import FILES, load_defense, save_defense
+from uap_lightning.guard.defense_folder import FILES, WHITENER, load_defense, save_defense
+from uap_lightning.guard.hub import pull, push
 from uap_lightning.jobs.config import arguments_of, build, find_conf
 from uap_lightning.rectifiers import Median, ResidualPRN
+from uap_lightning.streams.whitening import Whitener
 
 RECTIFIERS = sorted(path.stem for path in Path(find_conf(), "rectifier").glob("*.yaml"))
 TENSORS = ("rectifier.safetensors", "detector.safetensors")
@@ -411,3 +413,70 @@ def test_a_strangers_folder_is_bounded_and_refused_in_one_sentence(defense, tmp_
         assert "Traceback" not in sentence, (names[folder], sentence)
         assert "\n" not in sentence, names[folder]
         assert len(sentence) < 1000, (names[folder], sentence)
+
+
+@pytest.fixture
+def with_whitener(tmp_path):
+    folder, settings = (
+        tmp_path / "w",
+        {"rectifier": SETTINGS["rectifier"], "detector": {"size": 64}},
+    )
+    whitener = Whitener(64).fit(scenes(20))
+    parts = (ResidualPRN(8, 2), DctSvm(64))
+    save_defense(folder, *parts, settings, {**CONDITION, "size": 64}, whitener=whitener)
+    return folder
+
+
+def test_a_whitener_travels_with_the_defence(with_whitener):
+    whitener, images = Whitener(64).fit(scenes(20)), scenes(2, seed=1)
+    loaded = load_defense(with_whitener).whitener
+    assert torch.equal(loaded(images), whitener(images))
+    assert loaded.null == whitener.null
+
+
+def test_a_defence_that_is_saved_anew_has_no_old_whitener(with_whitener):
+    settings = {"rectifier": SETTINGS["rectifier"], "detector": {"size": 64}}
+    condition = {**CONDITION, "size": 64}
+    save_defense(with_whitener, ResidualPRN(8, 2), DctSvm(64), settings, condition)
+    assert load_defense(with_whitener).whitener is None
+    assert sorted(p.name for p in with_whitener.iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize("change", ["missing", "altered", "pipe", "not described"])
+def test_a_whitener_that_is_not_the_defences_own_is_refused(with_whitener, change):
+    file = with_whitener / WHITENER
+    if change == "altered":
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    elif change == "not described":
+        content = json.loads((with_whitener / "defense.json").read_text())
+        content["sha256"]["whitener"] = None
+        (with_whitener / "defense.json").write_text(json.dumps(content))
+    else:
+        file.unlink()
+        if change == "pipe":
+            os.mkfifo(file)
+    with pytest.raises(UapError, match=r"whitener\.safetensors") as refused:
+        load_defense(with_whitener)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_hub_carries_the_whitener(with_whitener, tmp_path):
+    class Folder:
+        def create_repo(self, *_, **__):
+            pass
+
+        def upload_folder(self, *, folder_path, allow_patterns, **_):
+            (tmp_path / "hub").mkdir()
+            for name in allow_patterns:
+                if (folder_path / name).exists():
+                    (tmp_path / "hub" / name).write_bytes((folder_path / name).read_bytes())
+
+        def snapshot_download(self, _, *, allow_patterns, local_dir, **__):
+            local_dir.mkdir()
+            for name in allow_patterns:
+                if (tmp_path / "hub" / name).exists():
+                    (local_dir / name).write_bytes((tmp_path / "hub" / name).read_bytes())
+
+    push(with_whitener, "user/name", api=Folder())
+    pull("user/name", tmp_path / "back", api=Folder())
+    assert load_defense(tmp_path / "back").whitener is not None

@@ -219,7 +219,7 @@ def test_a_pattern_that_somebody_has_met_before_is_found_in_its_first_image(
         store.add(perturbation(number), f"known-{number}", "tiny", {})
     stream = attacked(scenes(10, seed=13), rho)
     guard = StreamGuard(single, whitener, store)
-    logits, names, parts = walk(guard, stream)
+    _, names, parts = walk(guard, stream)
     assert names == ["known-3"] * 10
     assert torch.equal(parts[0].given, (stream[:6].float() - rho).clamp(0, 255))
     assert guard.found() == []  # what is imported is finished: no images are kept of it

@@ -126,7 +126,7 @@ class Discovery:
         for best in found.argsort(descending=True).tolist():
             if float(found[best]) <= max(threshold, self.least / 2):
                 return None
-            suspect = self.suspects[best]
+            suspect: Suspect = self.suspects[best]
             if suspect.pattern is None or suspect.estimated < TEMPLATE_FROM:
                 return suspect
             one = (suspect.pattern[None], suspect.template[None], found[best][None])
