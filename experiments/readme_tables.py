@@ -13,7 +13,7 @@ from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.row import Row
 from uap_lightning.results.rows import norm_label
-from uap_lightning.results.tables import LINES, cell
+from uap_lightning.results.tables import LINES, cell, heading
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -25,10 +25,14 @@ _SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
 def quickstart_table(file: Path) -> str:
     """Every number of a run, a column for each protocol."""
     rows = read_results(file).rows
-    lines = ["| Metric [95 % interval] |" + "".join(f" {_protocol(row)} |" for row in rows)]
+    shown = [(name, [cell(row, key) for row in rows]) for name, key in LINES]
+    lines = [
+        f"| {heading(cell for _, cells in shown for cell in cells)} |"
+        + "".join(f" {_protocol(row)} |" for row in rows)
+    ]
     lines.append("| --- |" + " ---: |" * len(rows))
-    for name, key in LINES:
-        lines.append(f"| {name} |" + "".join(f" {cell(row, key).text()} |" for row in rows))
+    for name, cells in shown:
+        lines.append(f"| {name} |" + "".join(f" {cell.text()} |" for cell in cells))
     return "\n".join(lines)
 
 

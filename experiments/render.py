@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.runs import Job, require_results
 from uap_lightning.core.storage import write_atomically
-from uap_lightning.results.escape import for_csv
+from uap_lightning.results.escape import for_csv, for_markdown
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.paper import read_paper
 from uap_lightning.results.rows import ReportRow, Result, gather_rows, norm_label
@@ -27,13 +27,41 @@ def write_tables(jobs: Sequence[Job], tables: Tables, folder: Path, name: str) -
     Raises:
         SystemExit: a job has no result.
     """
-    require_results(jobs)
-    results = [Result(job.folder.name, job.folder, read_results(job.folder / FILE)) for job in jobs]
-    rows = gather_rows(results, read_paper(None))
+    results = results_of(jobs)
+    rows = gather_rows(results, read_paper(None), every_cell=True)
     path = folder / name
-    write_atomically(path.with_suffix(".md"), markdown(tables(rows), []).encode())
+    text = f"{conditions(results)}\n\n{markdown(tables(rows), [], floors=True)}"
+    write_atomically(path.with_suffix(".md"), text.encode())
     write_atomically(path.with_suffix(".csv"), as_csv(rows, []).encode())
     write_figure(defense_rates(rows), path.with_suffix(".png"))
+
+
+def results_of(jobs: Sequence[Job]) -> list[Result]:
+    """The results of finished jobs.
+
+    Raises:
+        SystemExit: a job has no result.
+    """
+    require_results(jobs)
+    return [Result(job.folder.name, job.folder, read_results(job.folder / FILE)) for job in jobs]
+
+
+def conditions(results: Sequence[Result]) -> str:
+    """What the runs were made with, and what the paper's numbers beside them were."""
+    said: dict[str, None] = {}
+    for result in results:
+        setting = result.content.setting
+        bank = "{} + {} perturbations".format(setting("bank", "train"), setting("bank", "test"))
+        parts = (f"data={setting('data', 'name')}", f"crops of {setting('data', 'crop')}", bank)
+        networks = {row.test_network for row in result.content.rows}
+        for network in networks:
+            said[for_markdown(f"{network}: {', '.join(parts)}")] = None
+    ours = "".join(f"\n- {line}" for line in sorted(said))
+    return (
+        "“floor” is the rate without a defence. “paper” is the paper's number in the same cell: "
+        "ImageNet's 10,000 test images, crops of 224, 20 + 5 perturbations; a difference stands "
+        f"beside it only where ours is of the same condition. Ours:\n{ours}"
+    )
 
 
 def defense_rates(rows: Sequence[ReportRow]) -> Figure:

@@ -4,25 +4,36 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.jobs.config import typed
+from uap_lightning.core.storage import digest_of_file, write_atomically
+from uap_lightning.guard.defense_folder import RECORD
+from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.results.file import FILE, read_results
 
 PAPER = ("network=caffenet", "network=vggf", "network=googlenet_bvlc")
 NORMS = ("l2", "linf")
 
+# Only trainings have keys of these groups.
+TRAINING = ("rectifier", "detector")
+COMMAND = "command.txt"  # in a run's folder: the command that finished it
+UNFINISHED = os.EX_TEMPFAIL  # 75: the time is up, and the same command goes on
+GRACE = 30.0  # seconds that a run has to stop by itself
+
 T = TypeVar("T")
-# A few seconds a run: what the tests walk through.
 SMOKE = (
     "data=generated",
     "bank.train=2",
@@ -71,12 +82,18 @@ class Plan:
         common: overrides of every run, such as ``experiment=sample``.
         training: overrides of trainings alone.
         folder: where the runs are written.
+        suffix: of the folders of trainings, where there are several kinds.
     """
 
     networks: dict[str, tuple[str, ...]]
     common: tuple[str, ...]
     training: tuple[str, ...]
     folder: Path
+    suffix: str = ""
+
+    def kind(self, name: str, training: Sequence[str]) -> "Plan":
+        """The same plan with one kind of training, whose folders end in ``name``."""
+        return replace(self, training=(*self.training, *training), suffix=f"-{name}")
 
     def craft(self, network: str, norm: str) -> Job:
         """The crafting of a bank of perturbations of a network and a norm."""
@@ -86,7 +103,7 @@ class Plan:
     def train(self, network: str, norm: str) -> Job:
         """The training of a defence for a network against a norm."""
         overrides = (*self.common, *self.training, *self.networks[network], f"norm={norm}")
-        return Job("train", overrides, self.folder / f"train-{network}-{norm}")
+        return Job("train", overrides, self.folder / f"train-{network}-{norm}{self.suffix}")
 
     def evaluate(self, trained: Job, network: str, norm: str) -> Job:
         """The test of a trained defence on a network, under perturbations made on it."""
@@ -113,6 +130,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--dry-run", action="store_true", help="print the commands and end")
     result.add_argument("--smoke", action="store_true", help="the tiny network, in seconds")
     result.add_argument("--table-only", action="store_true", help="run nothing, read what is there")
+    result.add_argument(
+        "--minutes",
+        type=float,
+        help="stop after so many minutes with exit status 75; the same command goes on",
+    )
     result.add_argument("overrides", nargs="*", help="of every run, as experiment=sample")
     return result
 
@@ -131,7 +153,9 @@ def plan_of(arguments: argparse.Namespace, output: str) -> Plan:
             f"error: two networks are called {twice[0]}: give one of them network.name=NAME."
         )
     networks = dict(zip(labels, chosen, strict=True))
-    return Plan(networks, tuple(arguments.overrides), (), folder)
+    training = tuple(word for word in arguments.overrides if word.startswith(TRAINING))
+    common = tuple(word for word in arguments.overrides if word not in training)
+    return Plan(networks, common, training, folder)
 
 
 def label_of(network: Sequence[str]) -> str:
@@ -147,24 +171,82 @@ def label_of(network: Sequence[str]) -> str:
 
 
 def carry_out(jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
-    """Run the jobs in order, or print them; finished ones return at once.
+    """Run the jobs in order, or print them; finished ones are passed over.
 
-    Returns:
-        whether there are results to draw.
+    Returns whether there are results to draw.
 
     Raises:
-        SystemExit: a run failed; it has said why.
+        SystemExit: a run failed and has said why, or, with the status ``UNFINISHED``, the time is
+            up.
     """
+    given = arguments.minutes
+    if given is not None and "overwrite=true" in arguments.overrides:
+        raise SystemExit(
+            "error: overwrite=true would begin anew in each piece: leave it out, and remove the "
+            "folders of the runs that are to be made again."
+        )
+    deadline = None if given is None else time.monotonic() + 60 * given
     if arguments.dry_run:
         print("\n".join(map(str, jobs)))
         return False
     for number, job in enumerate(jobs if not arguments.table_only else (), start=1):
+        if is_finished(job):
+            continue
         print(f"[{number}/{len(jobs)}] {job}", flush=True)
-        # A job of its own: no state of one leaks into the next.
-        done = subprocess.run([sys.executable, *job.command], check=False, env=dict(os.environ))
-        if done.returncode:
-            raise SystemExit(f"{job} ended with status {done.returncode}.")
+        left = None if deadline is None else deadline - time.monotonic()
+        status = launch(job, left)
+        if status is None:
+            done = sum(map(is_finished, jobs))
+            said = f"{done} of {len(jobs)} runs are done, {job.folder.name} is next"
+            print(f"{said}: the same command goes on from here.", flush=True)
+            raise SystemExit(UNFINISHED)
+        if status:
+            raise SystemExit(f"{job} ended with status {status}.")
+        write_atomically(job.folder / COMMAND, f"{job}\n".encode())
     return True
+
+
+def launch(job: Job, seconds: float | None) -> int | None:
+    """Run a job in a process of its own: no state of one leaks into the next.
+
+    Args:
+        job: to run.
+        seconds: that it has; it is interrupted then, and killed if it goes on.
+
+    Returns:
+        its exit status; None where it was stopped.
+    """
+    if seconds is not None and seconds <= 0:
+        return None
+    process = subprocess.Popen(
+        [sys.executable, *job.command],
+        # A shell has what it starts in the background ignore interrupts, and so would the job.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(GRACE) and None
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+
+
+def is_finished(job: Job) -> bool:
+    """Whether this very command has finished and its defence is the one that is there now."""
+    try:
+        result = read_results(job.folder / FILE)
+        if (job.folder / COMMAND).read_text(encoding="utf-8") != f"{job}\n":
+            return False
+        defense = Path(result.config.get("defense") or job.folder / "defense")
+        known = result.digests.get("defense")
+        same = known is None or known == digest_of_file(defense / RECORD)
+    except (UapError, OSError):
+        return False
+    return result.status == "ok" and same
 
 
 def require_results(jobs: Iterable[Job]) -> None:
@@ -183,6 +265,22 @@ def require_results(jobs: Iterable[Job]) -> None:
             raise SystemExit(
                 f"error: {path} is {status}: expected a finished result; run {job} first."
             )
+
+
+def composed(verb: str, overrides: Sequence[str], kind: type[T]) -> T:
+    """The config of a command without running it.
+
+    Raises:
+        UapError: a value is refused.
+    """
+    register_schemas()
+    with initialize_config_dir(find_conf(), version_base="1.3"):
+        try:
+            # A folder is part of a config, and not made by composing.
+            return typed(compose(verb, [*overrides, "paths.output_dir=outputs"]), kind)
+        except (HydraException, OmegaConfBaseException) as error:
+            said = " ".join(str(error).split())
+            raise UapError(f"{' '.join(overrides)} is no config of {verb} ({said}).") from error
 
 
 def settings_of(job: Job, kind: type[T]) -> T:

@@ -63,7 +63,7 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_numbers(tmp_path, monke
     overrides = (
         *RUN,
         "rectifier.training.steps=600",
-        "callbacks.checkpoint.every_n_train_steps=100",
+        "callbacks.checkpoint.train_time_interval.seconds=0",
     )
     train(composed("train", *overrides, f"paths.bank_dir={whole / 'banks'}", output=whole))
 

@@ -9,14 +9,19 @@ from experiments import (
     cross_network_tables,
     dct_compression,
     examples,
+    extension_ablation,
     norm_tables,
+    paper_tables,
     runs,
     synthetic_figure,
 )
 from tests.tiny import typed_config
 from uap_lightning.jobs.schema import CraftConfig
 
-SCRIPTS = (norm_tables, cross_network_tables, synthetic_figure, dct_compression, examples)
+SCRIPTS = (
+    *(norm_tables, cross_network_tables, synthetic_figure, dct_compression, examples),
+    *(extension_ablation, paper_tables),
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -2,9 +2,7 @@
 
 import csv
 import math
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +14,12 @@ from experiments import (
     cross_network_tables,
     dct_compression,
     examples,
+    extension_ablation,
     norm_tables,
     runs,
     synthetic_figure,
 )
-from tests.tiny import composed, environment
+from tests.tiny import composed
 from uap_lightning.jobs.craft import craft
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.train import train
@@ -29,22 +28,24 @@ from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.perturbations.synthetic import synthesise
 from uap_lightning.results.file import read_results
 
+LAUNCH = runs.launch
 
-def in_this_process(words, **_):
+
+def in_this_process(job, seconds):
     """What the command would do in a process of its own; the first one gets its own."""
     if not list(Path("out").glob("*")):
-        return subprocess.run(words, check=False, env=environment())
-    _, _, module, *overrides = words
+        return LAUNCH(job, seconds)
+    _, module, *overrides = job.command
     folder = Path(overrides[-1].partition("=")[2])
     assert overrides[-1].startswith("hydra.run.dir=")
     entry = {"train": train, "evaluate": evaluate, "craft": craft}[module.partition(".")[2]]
     entry(composed(module.partition(".")[2], *overrides[:-1], output=folder.resolve()))
-    return subprocess.CompletedProcess(words, 0)
+    return 0
 
 
 def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(runs, "launch", in_this_process)
     # One norm will do for the twin networks, and one network for the two norms.
     monkeypatch.setattr(cross_network_tables, "NORMS", ("linf",))
     cross_network_tables.main(["--smoke", "--output", "out"])
@@ -80,6 +81,20 @@ def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path
     examples.main(["--run", "out/train-tiny-linf", "--file", photograph, "--output", "new"])
     assert Image.open("new/figure_4_train-tiny-linf.png").size == Image.open("p.png").size
 
+    bank = next(Path("banks").glob("tiny-linf-*"))
+    of_bank = ["--bank", str(bank), "--defense", "out/train-tiny-linf/defense"]
+    shown = ["--network", "network=tiny", "--file", photograph]
+    examples.main([*of_bank, *shown, "--picture", "q.png"])
+    assert Path("q.png").read_bytes() == Path("p.png").read_bytes()
+    with pytest.raises(SystemExit, match="error: --defense needs its perturbations"):
+        examples.main([*of_bank[2:], *shown])
+    other = next(Path("banks").glob("tiny-l2-*"))
+    with pytest.raises(SystemExit, match=f"^error: bank.path is {other}, whose p is 2"):
+        examples.main(["--bank", str(other), *of_bank[2:], *shown])
+
+    monkeypatch.setattr(extension_ablation, "NORMS", ("linf",))
+    check_ablation()
+
     monkeypatch.setattr(synthetic_figure, "NORMS", ("linf",))
     monkeypatch.setattr(dct_compression, "NORMS", ("linf",))
     synthetic_figure.main(["--smoke", "--output", "out", "--count", "4"])
@@ -90,6 +105,31 @@ def test_the_tables_and_figures_are_drawn_from_runs_of_the_tiny_network(tmp_path
 
 def read_split(folder):
     return yaml.safe_load((Path(folder) / "split.json").read_text())
+
+
+def check_ablation():
+    """Four trainings a network, at equal steps, with the members of P* that they should have."""
+    extension_ablation.main(["--smoke", "--output", "out"])
+    found = {}
+    for kind in ("none", "algorithm_1", "vary", "both"):
+        content = read_results(Path(f"out/train-tiny-linf-{kind}/results.json"))
+        training = content.config["rectifier"]["training"]
+        found[kind] = (content.config["bank"]["extended"], training["vary"])
+        assert training["steps"] == 3
+    assert found == {
+        "none": (2, False),
+        "algorithm_1": (3, False),
+        "vary": (2, True),
+        "both": (3, True),
+    }
+    lines = Path("out/extension_ablation.md").read_text().splitlines()
+    shown = [line.split(" | ")[:2] for line in lines if line.startswith("| tiny")]
+    kinds = list(found)
+    assert [kind for _, kind in shown] == kinds * 2
+    assert {name for name, _ in shown} == {"| tiny, ℓ∞, Prot-A", "| tiny, ℓ∞, Prot-B"}
+    with Path("out/extension_ablation.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == 2 * 2 * 4
 
 
 def check_matches(folder):

@@ -41,7 +41,7 @@ def test_ctrl_c_while_crafting(hostile, material, tmp_path):
 
 
 def test_ctrl_c_while_training(hostile, material, tmp_path):
-    more = ("rectifier.training.steps=100000", "callbacks.checkpoint.every_n_train_steps=5")
+    more = ("rectifier.training.steps=100000", "callbacks.checkpoint.train_time_interval.seconds=0")
     started = hostile.start("train", *words("train", material, *more), cwd=tmp_path)
     last = tmp_path / "outputs" / "run" / "checkpoints" / "last.ckpt"
     outcome = stop(hostile, started, last.exists, signal.SIGINT)

@@ -19,7 +19,7 @@ KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("KILL_SEED", str(time.time_ns() % 10_000)))
 JOB = (
     *QUICK_TRAIN,
-    *("rectifier.training.steps=40", "callbacks.checkpoint.every_n_train_steps=5"),
+    *("rectifier.training.steps=40", "callbacks.checkpoint.train_time_interval.seconds=0"),
     *("attack.steps=20", "bank.min_fooling_ratio=0"),
 )
 # What tells how often and how long a run was at work.

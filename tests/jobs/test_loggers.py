@@ -186,7 +186,7 @@ def test_a_resumed_run_keeps_the_curves_it_began(monkeypatch):
         *QUICK_TRAIN,
         "protocol=[a]",
         "trainer.log_every_n_steps=2",
-        "callbacks.checkpoint.every_n_train_steps=6",
+        "callbacks.checkpoint.train_time_interval.seconds=0",
     )
 
     def killed(*_):

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from tests.tiny import QUICK_TRAIN, TINY, composed, typed_config
+from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.core.errors import UapError
+from uap_lightning.jobs import stages
 from uap_lightning.jobs.craft import craft
 from uap_lightning.jobs.stages import (
     build_trainer,
@@ -52,6 +54,30 @@ def test_predictions_are_kept_for_each_network_alone():
         for _ in range(2):
             assert torch.equal(predicted(network, data.test, data.cache_dir).prediction, expected)
     assert len(list(data.cache_dir.glob("predictions-*"))) == 4 + 3
+
+
+def test_predictions_go_on_where_they_were_stopped(monkeypatch):
+    data, network = load_data_and_network(typed_config("craft", *TINY))
+    for file in data.cache_dir.glob("predictions-*"):
+        file.unlink()
+    wanted = clean_predictions(network, data.train)
+    monkeypatch.setattr(stages, "_BLOCK", 16)
+    asked = []
+
+    def counted(network, images):
+        if len(asked) == 2:
+            asked.append(None)
+            raise KeyboardInterrupt
+        asked.append(len(images))
+        return clean_predictions(network, images)
+
+    monkeypatch.setattr(stages, "clean_predictions", counted)
+    with pytest.raises(KeyboardInterrupt):
+        predicted(network, data.train, data.cache_dir)
+    assert [file.suffix for file in data.cache_dir.glob("predictions-*")] == [".part"]
+    assert torch.equal(predicted(network, data.train, data.cache_dir).prediction, wanted)
+    assert sum(filter(None, asked)) == len(data.train) > 32
+    assert [file.suffix for file in data.cache_dir.glob("predictions-*")] == [".safetensors"]
 
 
 def test_labels_of_another_network_are_refused():

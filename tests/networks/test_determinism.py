@@ -109,7 +109,7 @@ def test_a_training_step_on_a_gpu_is_deterministic(name):
     assert used & RAISING == EXCEPTIONS.get(name, set())
 
 
-@pytest.mark.parametrize("name", ["prn", "prn_authors", "prn_residual"])
+@pytest.mark.parametrize("name", ["prn", "prn_printed", "prn_authors", "prn_residual"])
 def test_so_are_the_rectifiers_that_are_trained(name):
     rectifier = build(composed("train", f"rectifier={name}").rectifier.model).to("meta")
     network = TargetNetwork(nn.Sequential(nn.Flatten()), "flat", [127.0] * 3, [1.0] * 3)

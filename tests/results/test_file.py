@@ -65,6 +65,6 @@ def test_what_is_read_is_what_was_written_with_names_on_one_line():
     read = asdict(read_results(Path("runs/a/results.json")))
     assert read["rows"][0].pop("attack") == "=a b"
     ci95 = {key: end and tuple(end) for key, end in content["rows"][0]["ci95"].items()}
-    row = {**content["rows"][0], "ci95": ci95}
+    row = {**content["rows"][0], "ci95": ci95, "ci95_perturbations": None}
     assert row.pop("attack")
     assert read == {**content, "rows": [row], "run_id": None, "bank": None}

@@ -1,8 +1,11 @@
 """Tables in the paper's layout."""
 
-from tests.results.samples import a_row, found, rate_of, result, whole_network
+from dataclasses import replace
+
+from tests.results.samples import a_row, found, rate_of, result, typed, whole_network
 from uap_lightning.results.paper import read_paper
-from uap_lightning.results.tables import LINES, METRICS, cross_tables, norm_tables
+from uap_lightning.results.rows import gather_rows, published_row
+from uap_lightning.results.tables import LINES, METRICS, cell, cross_tables, norm_tables
 
 
 def test_a_network_has_the_columns_of_table_1():
@@ -70,3 +73,33 @@ def test_the_papers_own_numbers_are_found():
     table_1 = dict(zip(METRICS, (77.1, 92.4, 94.6, 94.8), strict=True))
     for key, value in cells.items():
         assert value.startswith(f"paper {table_1[key]} ") or row[key] is None
+
+
+def test_the_papers_number_of_the_same_cell_stands_beside_another_condition_without_a_difference():
+    row = a_row("googlenet_bvlc", "l2", protocol="b", rectifier="prn_residual")
+    results, _ = found(result(rows=[row], data="imagenet_sample"))
+    (plain,) = gather_rows(results, read_paper(None))
+    assert plain.paper is None
+    (beside,) = gather_rows(results, read_paper(None), every_cell=True)
+    # Table 1, second column
+    assert cell(beside, "defense_rate").paper == "paper 94.8"
+    assert cell(beside, "acc_clean").paper == ""
+    other = replace(beside, train_network="squeezenet")
+    assert published_row(other, read_paper(None)) is None
+    assert published_row(replace(beside, perturbation_network="vggf"), read_paper(None)) is None
+
+
+def test_both_intervals_and_the_floor_are_in_a_cell_and_the_heading_says_which():
+    ci95 = {"defense_rate": (80.0, 90.0)}
+    wide = {"defense_rate": (70.0, 99.9), "detection_rate": None}
+    row = typed(result(ci95=ci95, ci95_perturbations=wide)).rows[0]
+    assert cell(row, "defense_rate").wider == "(70.0, 99.9)"
+    shown = cell(row, "defense_rate").text(floor=True)
+    assert shown == f"{row.defense_rate:.1f} % [80.0, 90.0] (70.0, 99.9); floor 55.2"
+    assert cell(row, "detection_rate").wider == cell(row, "prn_gain").wider == ""
+    _, rows = found(result(ci95_perturbations=wide))
+    assert norm_tables(rows)[0].metric == (
+        "Metric [95 % interval over photographs] (over photographs and perturbations)"
+    )
+    _, rows = found(result(ci95_perturbations={"defense_rate": None}))
+    assert norm_tables(rows)[0].metric == "Metric [95 % interval]"

@@ -48,6 +48,14 @@ def test_csv_holds_what_the_json_holds():
     assert read[0]["detection_rate_low"] == read[0]["paper_defense_rate"] == ""
 
 
+def test_csv_holds_the_second_interval():
+    results, rows = found(result(ci95_perturbations={"defense_rate": [50.25, 99.5]}))
+    (read,) = csv.DictReader(io.StringIO(as_csv(rows, results[1:])))
+    ends = [read[f"defense_rate_perturbations_{end}"] for end in ("low", "high")]
+    assert ends == ["50.25", "99.5"]
+    assert read["prn_gain_perturbations_low"] == ""
+
+
 def test_latex_has_as_many_columns_in_every_line():
     _, rows = found(*whole_network("squeeze_net"), result(rows=[a_row("squeeze_net", test="b&b")]))
     text = latex([*norm_tables(rows), *cross_tables(rows)])

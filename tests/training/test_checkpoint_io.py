@@ -68,7 +68,7 @@ def test_training_onto_a_full_disk_leaves_nothing_half_and_goes_on_with_space(tm
     # On the disk there is no room for a checkpoint of a rectifier with two moments a weight.
     try:
         with pytest.raises(UapError, match=r"last\.ckpt could not be written .*No space left"):
-            train(composed("train", *words, "callbacks.checkpoint.every_n_train_steps=5"))
+            train(composed("train", *words, "callbacks.checkpoint.train_time_interval.seconds=0"))
         assert not list(disk.iterdir())
         grown = ["mount", "-o", "remount,size=64m", str(disk)]
         subprocess.run(grown, check=True)

@@ -98,7 +98,9 @@ def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):
 
 
 def test_the_checkpoint_holds_ours_alone_and_loads_safely(tmp_path):
-    cfg, data, _, bank, module = trained(tmp_path, "callbacks.checkpoint.every_n_train_steps=12")
+    cfg, data, _, bank, module = trained(
+        tmp_path, "callbacks.checkpoint.train_time_interval.seconds=0"
+    )
     fitted(cfg, data, bank, module)
     path = tmp_path / "out" / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
@@ -148,7 +150,7 @@ def test_epochs_are_counted_in_steps(settings, steps):
     ("option", "rates"),
     [
         # "decay it by 10% after each 1K iterations", from 0.01
-        ("prn", {0: 0.01, 999: 0.01, 1000: 0.009, 2000: 0.0081}),
+        ("prn_printed", {0: 0.01, 999: 0.01, 1000: 0.009, 2000: 0.0081}),
         # the authors' code: a tenth after each 1,000, from 0.001
         ("prn_authors", {0: 0.001, 1000: 0.0001, 2000: 0.00001}),
     ],

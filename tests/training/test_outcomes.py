@@ -19,7 +19,16 @@ def test_outcomes_are_those_of_each_image_alone(network, images):
     x = images.take(range(5)).float()
     rho = torch.randn(5, 3, 32, 32).sign() * 10
     coin = torch.rand(5)
-    outcomes = outcomes_of(guard, x, rho, torch.arange(5), torch.arange(5), coin)
+    outcomes = outcomes_of(
+        guard,
+        x,
+        rho,
+        photograph=torch.arange(5),
+        perturbation=torch.arange(5) + 7,
+        label=torch.arange(5),
+        coin=coin,
+    )
+    assert outcomes.perturbation.tolist() == [7, 8, 9, 10, 11]
     for i in range(5):
         for image, raw, rectified, score in (
             (x[i], outcomes.clean, outcomes.rectified_clean, outcomes.score_clean),

@@ -25,7 +25,11 @@ DRIFTS = (
     *HELD,
     "rectifier.model._target_=tests.training.failing.Drifting",
     *("~rectifier.model.width", "~rectifier.model.blocks", "+rectifier.model.rate='10'"),
-    *("rectifier.training.validate_every=5", "callbacks.checkpoint.every_n_train_steps=5"),
+    *(
+        "rectifier.training.validate_every=5",
+        "callbacks.checkpoint.every_n_train_steps=5",
+        "callbacks.checkpoint.train_time_interval=null",
+    ),
 )
 
 

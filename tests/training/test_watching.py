@@ -28,7 +28,7 @@ NO_MODEL = ("~rectifier.model.width", "~rectifier.model.blocks")
 def failing(name, *words, module="tests.training.failing"):
     """Words of a training with a rectifier that fails, with a checkpoint after every step."""
     target = f"rectifier.model._target_={module}.{name}"
-    often = "callbacks.checkpoint.every_n_train_steps=1"
+    often = "callbacks.checkpoint.train_time_interval.seconds=0"
     return [*QUICK_TRAIN, *SIGNS, target, *NO_MODEL, often, "protocol=[a]", *words]
 
 
@@ -147,7 +147,11 @@ def test_no_checkpoint_holds_a_step_that_failed(rate, said):
 @pytest.mark.parametrize("every", [1, 50])
 def test_weights_that_are_no_numbers_are_neither_kept_nor_used(every):
     """The loss of the last step is a number; what the optimiser makes of its gradient is not."""
-    words = failing("Cusp", f"callbacks.checkpoint.every_n_train_steps={every}")
+    words = failing(
+        "Cusp",
+        f"callbacks.checkpoint.every_n_train_steps={every}",
+        "callbacks.checkpoint.train_time_interval=null",
+    )
     said = refused([*words, "rectifier.training.steps=1"])
     assert "weight is not finite after step 1 of 1" in said
     assert last_step() == 0
@@ -192,7 +196,12 @@ def test_processes_stop_together_at_a_loss_of_one(tmp_path):
     words = [
         *failing("Drifting", "+rectifier.model.rate='nan'", module="failing"),
         *("+rectifier.model.after=3", "+rectifier.model.process='1'"),
-        *("trainer=ddp", "accelerator=cpu", "callbacks.checkpoint.every_n_train_steps=2"),
+        *(
+            "trainer=ddp",
+            "accelerator=cpu",
+            "callbacks.checkpoint.every_n_train_steps=2",
+            "callbacks.checkpoint.train_time_interval=null",
+        ),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "uap_lightning.train", *words],

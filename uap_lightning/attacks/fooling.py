@@ -1,12 +1,28 @@
 """How often a perturbation changes what the network says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some of the images, numbered anew."""
+
+    images: Images
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """Those with these new numbers."""
+        return self.images.take([self.numbers[number] for number in numbers])
 
 
 def batches(images: Images, size: int, device: torch.device) -> Iterator[Tensor]:

@@ -87,12 +87,16 @@ class EvaluationDataModule(LightningDataModule):
         draw: the perturbation and the coin of each.
         batch_size: crops a forward pass.
         num_workers: loader processes.
+
+    Attributes:
+        first: the crop to begin with, where an interrupted test goes on.
     """
 
     def __init__(
         self, crops: CropDataset, draw: PairedDraw, batch_size: int, num_workers: int = 0
     ) -> None:
         super().__init__()
+        self.first = 0
         self.crops = crops
         self.draw = draw
         self.batch_size = batch_size
@@ -102,7 +106,7 @@ class EvaluationDataModule(LightningDataModule):
         """The crops; of several processes, each has a part of its own."""
         assert self.trainer is not None
         # Parts that follow one another: gathered, they are in order again.
-        parts = torch.arange(len(self.crops)).tensor_split(self.trainer.world_size)
+        parts = torch.arange(self.first, len(self.crops)).tensor_split(self.trainer.world_size)
         return DataLoader(
             Subset(self.crops, parts[self.trainer.global_rank].tolist()),
             batch_size=self.batch_size,
@@ -114,11 +118,13 @@ class EvaluationDataModule(LightningDataModule):
         """Add what was drawn.
 
         Returns:
-            the crop's entries with ``image`` as float 0-255, ``rho`` (the perturbation drawn for
-            each image) and ``coin`` (its uniform draw).
+            the crop's entries with ``image`` as float 0-255, ``perturbation`` (the number of
+            the one drawn for each image), ``rho`` (that perturbation) and ``coin`` (the image's
+            uniform draw).
         """
         images, number = batch["image"].float(), batch["number"].cpu()
         which = self.draw.perturbation[number].to(images.device)
         rho = self.draw.perturbations.to(images.device)[which]
         coin = self.draw.coin[number].to(images.device)
-        return {**cast(dict[str, Tensor], batch), "image": images, "rho": rho, "coin": coin}
+        drawn = {"perturbation": which, "rho": rho, "coin": coin}
+        return {**cast(dict[str, Tensor], batch), "image": images, **drawn}

@@ -79,7 +79,7 @@ def log_bank(loggers: Sequence[Logger], bank: Bank) -> None:
 
 def log_rows(loggers: Sequence[Logger], rows: Sequence[Row]) -> None:
     """Log the result's rows as a W&B table; it shows those of a sweep's runs as one."""
-    columns = [field.name for field in fields(Row) if field.name != "ci95"]
+    columns = [field.name for field in fields(Row) if not field.name.startswith("ci95")]
     for logger in _wandb(loggers):
         data = [[getattr(row, key) for key in columns] for row in rows]
         logger.log_table("test/rows", columns, data)

@@ -1,5 +1,6 @@
 """The stages that several commands walk: data and network, bank, Trainer, test."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,12 +8,14 @@ from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from uap_lightning.attacks.filling import fill_bank
-from uap_lightning.attacks.fooling import clean_predictions
+from uap_lightning.attacks.fooling import Chosen, clean_predictions
 from uap_lightning.attacks.recipe import Recipe
 from uap_lightning.attacks.registry import recorded
 from uap_lightning.attacks.universal import Attack
@@ -31,11 +34,16 @@ from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.results.row import Row
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.checkpoint_io import AtomicCheckpointIO
+from uap_lightning.training.kept import KeptOutcomes, key_of
 from uap_lightning.training.module import RectifierModule
+
+log = logging.getLogger(__name__)
 
 # What a defence was trained on, as plain strings and numbers.
 Condition = dict[str, str | int | float | None]
 
+# Crops that are predicted between two writes; whole batches, so that no other ones are made.
+_BLOCK = 512
 # Part of the key of cached predictions.
 _FORMAT = 2
 
@@ -94,10 +102,26 @@ def predicted(network: TargetNetwork, crops: CropDataset, cache_dir: Path) -> Cr
     )
     path = cache_dir / f"predictions-{key[:20]}.safetensors"
     if not path.exists():
-        write_tensors(path, {"prediction": clean_predictions(network, crops)}, {})
+        part = path.with_name(f"{path.name}.part")
+        done = _begun(part)
+        while len(done) < len(crops):
+            numbers = range(len(done), min(len(done) + _BLOCK, len(crops)))
+            block = clean_predictions(network, Chosen(crops, numbers))
+            done = torch.cat([done, block])
+            # Minutes on a slow machine: what is stopped goes on.
+            write_tensors(part if len(done) < len(crops) else path, {"prediction": done}, {})
+        part.unlink(missing_ok=True)
     result = copy(crops)
     result.prediction = read_tensors(path)[0]["prediction"]
     return result
+
+
+def _begun(part: Path) -> Tensor:
+    """The predictions that an interrupted run has left in a file, if any."""
+    try:
+        return read_tensors(part)[0]["prediction"]
+    except (UapError, KeyError):
+        return torch.empty(0, dtype=torch.long)
 
 
 def find_bank(cfg: CraftConfig, data: Collection, network: TargetNetwork) -> Bank:
@@ -206,9 +230,18 @@ def test(
         condition: what the defence was trained on.
     """
     draw = draw_pairs(bank.test, len(data.test), cfg.seed)
+    crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
+    kept = Path(str(cfg.paths.output_dir), "outcomes.safetensors")
+    if trainer.world_size == 1:
+        # Lightning ends no test that has no batch.
+        most = (len(data.test) - 1) // data.batch_size * data.batch_size
+        crops.first = metrics.keep(KeptOutcomes(kept, key_of(module, crops)), most)
+        if crops.first:
+            log.info("Going on with test image %d of %d", crops.first + 1, len(data.test))
     with interruptible(trainer):
-        crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
         trainer.test(module, datamodule=crops, verbose=False)
+    if is_first():
+        kept.unlink(missing_ok=True)
     labelled = bool((data.test.label >= 0).all())
     attack = bank.records[-1].attack.get("name")
     return [

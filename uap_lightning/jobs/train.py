@@ -13,12 +13,12 @@ from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of_file, write_atomically, write_json
 from uap_lightning.data import Collection, TrainingDataModule
-from uap_lightning.guard.defense_folder import CARD, save_defense
+from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_defense
 from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
-from uap_lightning.jobs.run import Run, running
+from uap_lightning.jobs.run import running
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import (
     Condition,
@@ -72,23 +72,29 @@ def train(composed: DictConfig) -> float | None:
                 log_bank(loggers, bank)
                 condition = training_condition(cfg, data, network, bank)
                 module = build_module(cfg, network, parts, condition)
+                folder = run.folder / "defense"
                 with run.stage("train"):
-                    if training is None:
+                    if take_defense(folder, module, condition):
+                        log.info("%s is trained: going on with its test", folder)
+                    elif training is None:
                         fit_filter(cfg, module, data, bank, sample)
                     else:
                         resume = find_checkpoint(cfg, run.folder, condition)
                         fit(cfg, training, trainer, module, data, bank, resume)
+                    if is_first():
+                        # Before the test: what is stopped there is not trained again.
+                        write_defense(cfg, folder, module, condition, data, bank)
                 with run.stage("test"):
                     rows = test(cfg, trainer, module, metrics, data, bank, condition)
             if not is_first():
                 return None
             run.content["rows"] = rows
-            defense = write_defense(cfg, run, module, condition, data, bank)
-            run.content["digests"] = {"bank": bank.digest, "defense": digest_of_file(defense)}
+            defense = digest_of_file(folder / RECORD)
+            run.content["digests"] = {"bank": bank.digest, "defense": defense}
             described = card({**condition, "classes": network.classes(data.crop)}, run.result)
-            write_atomically(defense.parent / CARD, described.encode())
+            write_atomically(folder / CARD, described.encode())
             log_rows(loggers, rows)
-            log_defense(loggers, cfg.name, defense.parent)
+            log_defense(loggers, cfg.name, folder)
         else:
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([Result(run.folder.name, run.folder, run.result)])
@@ -235,20 +241,35 @@ def fit_filter(
     fit_on_crops(module.detector, module.rectifier, data.train, sampler, sample, device)
 
 
+def take_defense(folder: Path, module: RectifierModule, condition: Condition) -> bool:
+    """Take up the whole defence that this run wrote before it was stopped, if it did.
+
+    A folder that is half written is none: the run trains again, from its last checkpoint.
+    """
+    try:
+        found = load_defense(folder)
+    except UapError:
+        return False
+    if any(found.condition.get(key) != value for key, value in condition.items()):
+        return False
+    module.rectifier.load_state_dict(found.rectifier.state_dict())
+    module.detector.load_state_dict(found.detector.state_dict())
+    return True
+
+
 def write_defense(
     cfg: TrainConfig,
-    run: Run[TrainConfig],
+    folder: Path,
     module: RectifierModule,
     condition: Condition,
     data: Collection,
     bank: Bank,
-) -> Path:
-    """Write the defence folder of this run and return its ``defense.json``."""
+) -> None:
+    """Write the defence folder of this run."""
     arguments = {
         "rectifier": arguments_of(cfg.rectifier.model),
         "detector": arguments_of(cfg.detector.model),
     }
-    folder = run.folder / "defense"
     use: dict[str, object] = {
         "classes": module.network.classes(data.crop),
         "resize": cfg.data["resize"],
@@ -263,4 +284,3 @@ def write_defense(
         data.trained_on,
         identities(bank.train),
     )
-    return folder / "defense.json"

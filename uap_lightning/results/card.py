@@ -57,7 +57,7 @@ given the rectified image. After Akhtar, Liu and Mian, CVPR 2018.
 On photographs and perturbations that training has not seen, counted against \
 {" and ".join(sources) or "nothing: there are no results"}. The undefended rate is the floor of
 the defense rate: what no defence at all scores. Intervals are 95 % bootstrap intervals over
-photographs.
+photographs; those in round brackets hold for other perturbations of the same kind as well.
 
 {markdown(norm_tables(rows), [])}
 ## Limits

@@ -50,6 +50,8 @@ class Numbers:
         n_photographs: that they are crops of; None where a file does not say.
         n_perturbed: how many of them the mixed set holds perturbed.
         ci95: the 95 % bootstrap interval over photographs of each rate that has one.
+        ci95_perturbations: the same over photographs and perturbations; None where a file does not
+            say.
     """
 
     n_images: NonNegativeInt
@@ -69,6 +71,7 @@ class Numbers:
     undefended_rate: Percent
     defense_rate: Percent
     ci95: dict[Line, Interval | None]
+    ci95_perturbations: dict[Line, Interval | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

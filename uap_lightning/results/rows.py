@@ -46,7 +46,8 @@ class ReportRow(Row):
         data: name of the photographs; None where the config does not say.
         crop: side of the test images; None where the config does not say.
         eps: radius of the test norm at that side, pixel units; None where the config does not say.
-        paper: the published row of the same condition; None where there is none.
+        paper: the published row beside it; None where there is none.
+        same_as_paper: that row is of the same condition, not only of the same cell of a table.
     """
 
     run: str
@@ -55,6 +56,7 @@ class ReportRow(Row):
     crop: int | None
     eps: float | None
     paper: PaperRow | None = None
+    same_as_paper: bool = False
 
 
 def find_results(root: Path) -> list[Result]:
@@ -101,8 +103,17 @@ def _name_below(root: Path, folder: Path) -> str:
     return plain(root.resolve().name if name == "." else name)
 
 
-def gather_rows(results: list[Result], published: list[PaperRow]) -> list[ReportRow]:
-    """The rows of finished runs, each with what its run says of it and the paper's row."""
+def gather_rows(
+    results: list[Result], published: list[PaperRow], every_cell: bool = False
+) -> list[ReportRow]:
+    """The rows of finished runs, each with what its run says of it and the paper's row.
+
+    Args:
+        results: of the runs.
+        published: the paper's rows.
+        every_cell: the paper's row stands also beside a row of other photographs, another size,
+            rectifier or attack, if networks, norms and protocol are the same.
+    """
     rows = []
     for result in results:
         if result.content.status != "ok":
@@ -118,7 +129,9 @@ def gather_rows(results: list[Result], published: list[PaperRow]) -> list[Report
                 crop=None if crop is None else int(crop),
                 eps=_radius(result.content),
             )
-            rows.append(replace(whole, paper=published_row(whole, published)))
+            same = same_condition(whole)
+            paper = published_row(whole, published) if same or every_cell else None
+            rows.append(replace(whole, paper=paper, same_as_paper=same))
     return rows
 
 
@@ -144,20 +157,24 @@ def _radius(content: RunResult) -> float | None:
         return None
 
 
-def published_row(row: ReportRow, published: list[PaperRow]) -> PaperRow | None:
-    """The paper's row of the same networks, norms and protocol, for a PRN against its attack.
+def same_condition(row: ReportRow) -> bool:
+    """Whether a row is of a PRN against the paper's attack, as the paper tests it.
 
     The paper tests on crops of 224 of ImageNet and counts against its labels: so must the row.
     """
-    if not (
+    return (
         row.data == "imagenet"
         and row.crop == _PAPER_CROP
         and row.label_source == "ground_truth"
         and (row.rectifier or "").startswith("prn")
         and row.attack in _PAPER_ATTACKS
         and row.eps == _PAPER_EPS.get(row.test_norm)
-        and row.perturbation_network == row.test_network
-    ):
+    )
+
+
+def published_row(row: ReportRow, published: list[PaperRow]) -> PaperRow | None:
+    """The paper's row of the same networks, norms and protocol."""
+    if row.perturbation_network != row.test_network:
         return None
     keys = ("train_network", "test_network", "train_norm", "test_norm", "protocol")
     wanted = [getattr(row, key).lower() for key in keys]

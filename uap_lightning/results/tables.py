@@ -38,13 +38,14 @@ class Cell:
 
     value: str
     interval: str = ""
+    wider: str = ""
     floor: str = ""
     paper: str = ""
 
-    def text(self) -> str:
-        """Number, interval and difference to the paper on one line."""
-        number = f"{self.value} {self.interval}".strip()
-        return f"{number}; {self.paper}" if self.paper else number
+    def text(self, floor: bool = False) -> str:
+        """Number, intervals, floor where asked for, and the paper's number on one line."""
+        number = " ".join(filter(None, (self.value, self.interval, self.wider)))
+        return "; ".join(filter(None, (number, self.floor if floor else "", self.paper)))
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,22 @@ class Table:
     header: list[list[tuple[str, int]]]
     lines: list[tuple[str, list[Cell]]]
 
+    @property
+    def metric(self) -> str:
+        """What stands over the names of the lines, and says what the brackets are."""
+        return heading(cell for _, cells in self.lines for cell in cells)
+
     def columns(self) -> list[str]:
         """The header's labels over each column, on one line."""
         spread = [[label for label, span in row for _ in range(span)] for row in self.header]
         return [", ".join(labels) for labels in zip(*spread, strict=True)]
+
+
+def heading(cells: Iterable[Cell]) -> str:
+    """What stands over the names of metrics, and says what the brackets in ``cells`` are."""
+    if any(cell.wider for cell in cells):
+        return "Metric [95 % interval over photographs] (over photographs and perturbations)"
+    return "Metric [95 % interval]"
 
 
 def cell(row: Row | None, key: str) -> Cell:
@@ -77,15 +90,23 @@ def cell(row: Row | None, key: str) -> Cell:
     if isinstance(value, int):
         return Cell(str(value))
     low_high = row.ci95.get(key)
+    wider = (row.ci95_perturbations or {}).get(key)
     floor = row.undefended_rate if key in _WITH_FLOOR else None
     paper = row.paper if isinstance(row, ReportRow) else None
     published: float | None = getattr(paper, key, None)
     return Cell(
         value=f"{value:.1f} %",
         interval=f"[{low_high[0]:.1f}, {low_high[1]:.1f}]" if low_high else "",
+        wider=f"({wider[0]:.1f}, {wider[1]:.1f})" if wider else "",
         floor="" if floor is None else f"floor {floor:.1f}",
-        paper="" if published is None else f"paper {published:.1f} ({value - published:+.1f})",
+        paper="" if published is None else _beside(value, published, row),
     )
+
+
+def _beside(value: float, published: float, row: Row) -> str:
+    """The paper's number, and the difference where it is of the same condition."""
+    same = isinstance(row, ReportRow) and row.same_as_paper
+    return f"paper {published:.1f}" + (f" ({value - published:+.1f})" if same else "")
 
 
 def norm_tables(rows: Iterable[ReportRow]) -> list[Table]:

@@ -11,19 +11,24 @@ from uap_lightning.results.row import Condition, Numbers
 from uap_lightning.results.rows import ReportRow, Result
 from uap_lightning.results.tables import METRICS, Table
 
+# Intervals, by what their columns are called.
+_KINDS = {"": "ci95", "perturbations_": "ci95_perturbations"}
 _RUN = ("run", "status", "reason", "seed", "data", "eps")
 
 
-def markdown(tables: Iterable[Table], failed: Iterable[Result]) -> str:
-    """Tables as GitHub Markdown, with their title where there are several; then failed runs."""
+def markdown(tables: Iterable[Table], failed: Iterable[Result], floors: bool = False) -> str:
+    """Tables as GitHub Markdown, with their title where there are several; then failed runs.
+
+    ``floors`` puts the floor into each cell that has one.
+    """
     tables = list(tables)
     blocks = []
     for table in tables:
         columns = [for_markdown(column) for column in table.columns()]
         lines = [f"## {for_markdown(table.title)}", ""] if len(tables) > 1 else []
-        lines += [_line("Metric [95 % interval]", columns), f"| --- |{' ---: |' * len(columns)}"]
+        lines += [_line(table.metric, columns), f"| --- |{' ---: |' * len(columns)}"]
         for name, cells in table.lines:
-            texts = [cell.text() for cell in cells] or [""] * len(columns)
+            texts = [cell.text(floors) for cell in cells] or [""] * len(columns)
             label = for_markdown(name)
             lines.append(_line(label if cells else f"**{label}**", texts))
         blocks.append("\n".join(lines))
@@ -41,16 +46,20 @@ def _line(name: str, texts: list[str]) -> str:
 def as_csv(rows: Iterable[ReportRow], failed: Iterable[Result]) -> str:
     """One line a row with everything it holds, and one line a failed run."""
     condition = [field.name for field in fields(Condition)]
-    numbers = [field.name for field in fields(Numbers) if field.name != "ci95"]
-    intervals = [f"{key}_{end}" for key in WITH_INTERVAL for end in ("low", "high")]
+    numbers = [field.name for field in fields(Numbers) if field.name not in _KINDS.values()]
+    ends = [(key, end) for key in WITH_INTERVAL for end in ("low", "high")]
+    intervals = [f"{key}_{kind}{end}" for kind in _KINDS for key, end in ends]
     published = [f"paper_{key}" for key in METRICS]
     file = io.StringIO()
     writer = csv.DictWriter(file, [*_RUN, *condition, *numbers, *intervals, *published])
     writer.writeheader()
     for row in rows:
         line = {key: getattr(row, key, None) for key in (*_RUN, *condition, *numbers)}
-        for key in WITH_INTERVAL:
-            line[f"{key}_low"], line[f"{key}_high"] = row.ci95.get(key) or (None, None)
+        for kind, name in _KINDS.items():
+            known = getattr(row, name) or {}
+            for key in WITH_INTERVAL:
+                low, high = known.get(key) or (None, None)
+                line |= {f"{key}_{kind}low": low, f"{key}_{kind}high": high}
         line |= {f"paper_{key}": getattr(row.paper, key, None) for key in METRICS}
         writer.writerow({key: for_csv(value) for key, value in line.items()} | {"status": "ok"})
     for run in failed:
@@ -77,7 +86,8 @@ def latex(tables: Iterable[Table]) -> str:
                 continue
             lines.append(_tex_line(name, [for_latex(cell.value) for cell in cells]))
             # Below their number, so that eight columns fit a page.
-            for below in ([cell.interval for cell in cells], [cell.paper for cell in cells]):
+            for part in ("interval", "wider", "paper"):
+                below = [getattr(cell, part) for cell in cells]
                 if any(below):
                     lines.append(_tex_line("", [rf"{{\scriptsize {for_latex(b)}}}" for b in below]))
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]

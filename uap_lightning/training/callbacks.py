@@ -20,6 +20,7 @@ from uap_lightning.results.metrics import Outcomes, summarise
 from uap_lightning.results.protocols import Protocol
 from uap_lightning.results.row import Numbers
 from uap_lightning.training.fitting import DetectorSample, fit_on_crops
+from uap_lightning.training.kept import KeptOutcomes
 from uap_lightning.training.module import RectifierModule
 from uap_lightning.training.outcomes import DefenseMetrics
 from uap_lightning.training.panel import draw_panel
@@ -63,10 +64,25 @@ class ComputeMetrics(Callback):
         self.seed = seed
         self.rows: dict[str, Numbers] = {}
         self._metrics = DefenseMetrics()
+        self._kept: KeptOutcomes | None = None
+        self._before: Outcomes | None = None
+
+    def keep(self, kept: KeptOutcomes, most: int) -> int:
+        """Go on from what an interrupted test left, and leave the same; returns its images.
+
+        Args:
+            kept: where it is.
+            most: images to take from there; some must be left to test.
+        """
+        self._kept, self._before = kept, kept.read(most)
+        return 0 if self._before is None else len(self._before.label)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from nothing."""
-        self._metrics = DefenseMetrics().to(pl_module.device)
+        """Start from what is kept, or from nothing."""
+        metrics = DefenseMetrics()
+        if self._before is not None:
+            metrics.update(self._before)
+        self._metrics = metrics.to(pl_module.device)
 
     def on_test_batch_end(  # type: ignore[override]
         self,
@@ -79,6 +95,8 @@ class ComputeMetrics(Callback):
     ) -> None:
         """Add what became of a batch."""
         self._metrics.update(Outcomes(**outputs))
+        if self._kept is not None and self._kept.due:
+            self._kept.write(Outcomes(**self._metrics.compute()))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Summarise each protocol and log its numbers as ``test/PROTOCOL/METRIC``."""

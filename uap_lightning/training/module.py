@@ -99,6 +99,7 @@ class RectifierModule(LightningModule):
                 batch["image"],
                 batch["rho"],
                 photograph=batch["photograph"],
+                perturbation=batch["perturbation"],
                 label=torch.where(known, batch["label"], batch["prediction"]),
                 coin=batch["coin"],
             )

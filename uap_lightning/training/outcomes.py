@@ -13,7 +13,14 @@ from uap_lightning.results.metrics import Outcomes
 
 @torch.no_grad()
 def outcomes(
-    guard: Guard, images: Tensor, rho: Tensor, photograph: Tensor, label: Tensor, coin: Tensor
+    guard: Guard,
+    images: Tensor,
+    rho: Tensor,
+    *,
+    photograph: Tensor,
+    perturbation: Tensor,
+    label: Tensor,
+    coin: Tensor,
 ) -> Outcomes:
     """Everything the metrics need to know of a batch of test images.
 
@@ -22,6 +29,7 @@ def outcomes(
         images: clean, float N x 3 x H x W, 0-255.
         rho: the perturbation drawn for each, N x 3 x H x W.
         photograph: that each crop is from, N.
+        perturbation: the number of the one drawn for each, N.
         label: class it is counted against, N.
         coin: uniform draw of each, N.
     """
@@ -30,6 +38,7 @@ def outcomes(
     rectified_perturbed, score_perturbed = guard.rectify(perturbed)
     return Outcomes(
         photograph=photograph,
+        perturbation=perturbation,
         label=label,
         coin=coin,
         clean=guard.network.predict(images),
