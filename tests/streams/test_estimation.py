@@ -1,0 +1,86 @@
+"""The pattern that images share, against the pattern that was added and the plain mean."""
+
+import pytest
+import torch
+
+from tests.tiny import scenes
+from uap_lightning.core.errors import UapError
+from uap_lightning.streams import estimation
+from uap_lightning.streams.estimation import estimate
+
+
+def pattern(seed=0, eps=10.0):
+    generator = torch.Generator().manual_seed(seed)
+    return eps * torch.randn(3, 64, 64, generator=generator).sign()
+
+
+def attacked(count, rho, seed=1):
+    return (scenes(count, seed=seed).float() + rho).round().clamp(0, 255).to(torch.uint8)
+
+
+def missed(found, rho):
+    return float((found - rho).norm() / rho.norm())
+
+
+def test_the_pattern_is_found_and_found_better_from_more_images():
+    rho = pattern()
+    errors = [missed(estimate(attacked(count, rho)), rho) for count in (4, 8, 32)]
+    assert errors[0] < 0.65
+    assert errors[1] < 0.5
+    assert errors[2] < 0.3
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_it_needs_a_fraction_of_the_images_that_the_mean_needs():
+    rho = pattern()
+    images = attacked(16, rho).float()
+    mean = images.mean(0) - scenes(200, seed=9).float().mean(0)
+    assert missed(estimate(images), rho) < 0.5 * missed(mean, rho)
+
+
+def test_nothing_shared_is_nothing_found():
+    found = estimate(scenes(16, seed=2))
+    assert float(found.square().mean().sqrt()) < 0.35 * float(pattern().square().mean().sqrt())
+
+
+def test_what_was_cut_off_at_black_and_white_is_left_out():
+    rho = pattern()
+    images = attacked(16, rho)
+    plain = missed(estimate(images), rho)
+    # Half of each image lies in the dark: its pattern is cut off there, in each at another place.
+    clipped = images.clone()
+    for number in range(16):
+        rows = torch.arange(32).add(4 * number).remainder(64)
+        dark = (rho[:, rows] + 1).round().clamp(0, 255)
+        clipped[number][:, rows] = dark.to(torch.uint8)
+    assert missed(estimate(clipped), rho) < plain + 0.15
+
+
+def test_the_equations_are_solved(monkeypatch):
+    torch.manual_seed(0)
+    size = 6
+    weights = [torch.rand(3, size, size) * estimation._edge(size, size, k) for k in range(4)]
+    right = torch.randn(3, size, size)
+    monkeypatch.setattr(estimation, "_STEPS", 200)
+    found = estimation._solve(weights, right, torch.zeros(3, size, size))
+    for colour in range(3):
+        # The same normal equations as a matrix, one column at a time, by explicit neighbours.
+        matrix = torch.eye(size * size) / estimation._PRIOR**2
+        for k, (down, along) in enumerate(((0, 1), (1, 0), (1, 1), (1, -1))):
+            for row in range(size):
+                for column in range(size):
+                    to = (row + down, column + along)
+                    if not (0 <= to[0] < size and 0 <= to[1] < size):
+                        continue
+                    difference = torch.zeros(size * size)
+                    difference[row * size + column] = -1
+                    difference[to[0] * size + to[1]] = 1
+                    weight = weights[k][colour, row, column]
+                    matrix += weight * difference.outer(difference)
+        expected = torch.linalg.solve(matrix, right[colour].flatten())
+        torch.testing.assert_close(found[colour].flatten(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_one_image_tells_nothing():
+    with pytest.raises(UapError, match="there is 1 image"):
+        estimate(scenes(1))
