@@ -212,7 +212,7 @@ def test_only_a_few_batches_are_decoded_ahead(images):
         done.append(path)
         return np.zeros((1, 1, 3), dtype=np.uint8)
 
-    batches = decoded(Path("photos"), read, batch_size=3, workers=2)
+    batches = decoded(files_below(Path("photos")), read, batch_size=3, workers=2)
     assert [path.name for path, _ in next(batches)] == ["000.png", "001.png", "002.png"]
     assert len(done) <= 9
     assert sum(len(batch) for batch in batches) == 27

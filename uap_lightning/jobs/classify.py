@@ -48,7 +48,8 @@ def rows(
     """
     device = guard.network.mean.device
     parent = root if root.is_dir() else root.parent
-    for batch in decoded(root, read, batch_size, workers, skip):
+    files = islice(files_below(root), skip, None)
+    for batch in decoded(files, read, batch_size, workers):
         crops = [found for _, found in batch if not isinstance(found, str)]
         answers: Iterator[tuple[int, float, bool, float]] = iter(())
         if crops:
@@ -78,7 +79,7 @@ def rows(
 
 
 def decoded(
-    root: Path, read: Callable[[Path], Pixels], batch_size: int, workers: int, skip: int = 0
+    files: Iterator[Path], read: Callable[[Path], Pixels], batch_size: int, workers: int
 ) -> Iterator[list[tuple[Path, Pixels | str]]]:
     """Batches of files, each with its crop or the reason why there is none."""
 
@@ -94,7 +95,6 @@ def decoded(
 
     waiting: deque[tuple[tuple[Path, ...], list[Future[Pixels | str]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        files = islice(files_below(root), skip, None)
         while paths := tuple(islice(files, batch_size)):
             waiting.append((paths, [pool.submit(attempt, path) for path in paths]))
             if len(waiting) > _AHEAD:

@@ -53,6 +53,7 @@ def register_schemas() -> None:
         ("report_schema", schema.ReportConfig),
         ("export_schema", schema.ExportConfig),
         ("predict_schema", schema.PredictConfig),
+        ("scan_schema", schema.ScanConfig),
     ):
         store.store(name=name, node=kind)
 

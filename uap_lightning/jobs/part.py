@@ -146,11 +146,11 @@ def _writer(file: IO[str], suffix: str) -> Callable[[Row], object]:
     table.writeheader()
 
     def write(row: Row) -> None:
-        table.writerow({key: _cell(value) for key, value in row.items()})
+        table.writerow({key: cell(value) for key, value in row.items()})
 
     return write
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """Text from outside with an apostrophe where a spreadsheet would compute it."""
     return f"'{value}" if isinstance(value, str) and begins_formula(value) else value

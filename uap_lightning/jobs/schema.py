@@ -37,6 +37,7 @@ _NOT_TO_SET = (
         "min_epochs",
     ),
 )
+FITS = ("resize", "crop")  # how a scan brings images to one size
 
 
 @dataclass
@@ -172,4 +173,38 @@ class PredictConfig(UseConfig):
             whole("resize", self.resize, 1)
         if self.num_workers is not None:
             whole("num_workers", self.num_workers, 1, 1_024)
+        check_accelerator(self.accelerator)
+
+
+@dataclass
+class ScanConfig:
+    """``python -m uap_lightning.scan``."""
+
+    images: str = MISSING
+    output: str = MISSING
+    overwrite: bool = False
+    known: str | None = None
+    clean: bool = False
+    network: Node | None = None
+    size: int = MISSING
+    fit: str = MISSING
+    rate: float = MISSING
+    seed: int = MISSING
+    batch_size: int = MISSING
+    num_workers: int | None = None
+    accelerator: str = "auto"
+    paths: CacheConfig = field(default_factory=CacheConfig)
+
+    def __post_init__(self) -> None:
+        whole("size", self.size, 64, 1_024)
+        whole("seed", self.seed, 0, 2**32 - 1)
+        whole("batch_size", self.batch_size, 1, 65_536)
+        if self.num_workers is not None:
+            whole("num_workers", self.num_workers, 1, 1_024)
+        if self.fit not in FITS:
+            raise UapError(f"fit is {self.fit}: expected one of {', '.join(FITS)}.")
+        if not 0 < self.rate <= 0.1:
+            raise UapError(
+                f"rate is {self.rate}: expected a share of false alarms, above 0 and at most 0.1."
+            )
         check_accelerator(self.accelerator)

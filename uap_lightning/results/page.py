@@ -1,15 +1,13 @@
 """The report as one HTML page that needs nothing else: no script, no file, no network."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from uap_lightning.results.charts import bar_charts, unseen_matrices
+from uap_lightning.results.pictures import data_uri, template
 from uap_lightning.results.rows import ReportRow, Result
 from uap_lightning.results.tables import cell, cross_tables, norm_tables
 
@@ -24,14 +22,7 @@ def render(results: list[Result], rows: list[ReportRow]) -> str:
         results: all runs, those that failed too.
         rows: what :func:`~uap_lightning.results.rows.gather_rows` made of them.
     """
-    environment = Environment(
-        loader=PackageLoader("uap_lightning", "results"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         runs=[_run(result) for result in results],
         failed=[result for result in results if result.content.status != "ok"],
         charts=bar_charts(rows),
@@ -68,8 +59,6 @@ def _embedded(path: Path) -> str | None:
         if not path.is_file() or path.stat().st_size > _MAX_PANEL:
             return None
         with Image.open(path, formats=["PNG"]) as image:
-            content = io.BytesIO()
-            image.save(content, "WEBP", quality=85)
+            return data_uri(image)
     except Exception:  # whatever a damaged file makes Pillow raise
         return None
-    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

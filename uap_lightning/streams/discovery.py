@@ -98,13 +98,21 @@ class Discovery:
         rate: false alarms an image: the chance that a clean one is taken for another's partner.
         memory: images whose sketches are kept.
         pixels: images that are kept whole, at most ``memory``.
+        least: score that a pair must reach whatever the whitener's null says, and half of it an
+            image with a template.
     """
 
     def __init__(
-        self, whitener: Whitener, rate: float = 1e-4, memory: int = 2_048, pixels: int = 256
+        self,
+        whitener: Whitener,
+        rate: float = 1e-4,
+        memory: int = 2_048,
+        pixels: int = 256,
+        least: float = 0.0,
     ) -> None:
         self.whitener = whitener
         self.rate = rate
+        self.least = least
         self.memory = Memory(memory, pixels)
         self.suspects: list[Suspect] = []
 
@@ -134,7 +142,8 @@ class Discovery:
         stacked = torch.stack([suspect.template for suspect in self.suspects])
         found = scores(residual[None], stacked)[0]
         best = int(found.argmax())
-        if float(found[best]) <= self.whitener.null.threshold(self.rate / len(self.suspects)):
+        threshold = self.whitener.null.threshold(self.rate / len(self.suspects))
+        if float(found[best]) <= max(threshold, self.least / 2):
             return None
         suspect = self.suspects[best]
         kept = same_photograph(thumbnails(image[None]), thumbnails(suspect.images))
@@ -157,6 +166,7 @@ class Discovery:
         other = ~same_photograph(thumbnail[None].cpu(), memory.thumbnails.float())[0].numpy()
         candidates = np.flatnonzero((found > _CANDIDATE) & other).tolist()
         threshold = self.whitener.null.threshold(self.rate / len(memory.numbers))
+        threshold = max(threshold, self.least)
         partners, images = [], [image]
         for place in candidates:
             whole = memory.whole.get(memory.numbers[place])
@@ -180,13 +190,7 @@ class Discovery:
         reached = max((n for n in MILESTONES if n <= len(suspect.images)), default=0)
         if reached <= suspect.estimated:
             return
-        suspect.pattern = estimate(suspect.images)
-        suspect.estimated = len(suspect.images)
-        if suspect.estimated >= _TEMPLATE_FROM:
-            suspect.template = templates(self.whitener, suspect.pattern[None])[0]
-        else:
-            mean = self.whitener(suspect.images).mean(dim=0)
-            suspect.template = mean / mean.norm()
+        reestimate(self.whitener, suspect)
 
     def _merge(self) -> None:
         """Make one of suspects whose templates are one pattern's, the later of the earlier."""
@@ -205,3 +209,14 @@ class Discovery:
             return suspect
         alike = [float(other.template @ suspect.template) for other in self.suspects]
         return self.suspects[int(np.argmax(alike))] if alike else None
+
+
+def reestimate(whitener: Whitener, suspect: Suspect) -> None:
+    """Estimate a suspect's pattern from all its images, at least 2, and make its template."""
+    suspect.pattern = estimate(suspect.images)
+    suspect.estimated = len(suspect.images)
+    if suspect.estimated >= _TEMPLATE_FROM:
+        suspect.template = templates(whitener, suspect.pattern[None])[0]
+    else:
+        mean = whitener(suspect.images).mean(dim=0)
+        suspect.template = mean / mean.norm()

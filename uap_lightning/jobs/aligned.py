@@ -1,0 +1,117 @@
+"""Images brought to one size, in one alignment, so that a pattern lies at the same pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional
+
+from uap_lightning.core.terminal import progress_bar
+from uap_lightning.data.crops import crop_origins
+from uap_lightning.data.decoding import CorruptImage, Pixels, read_pixels
+from uap_lightning.data.photographs import Photograph
+from uap_lightning.jobs.classify import decoded, files_below
+from uap_lightning.jobs.listing import Listing
+
+# Sizes that are told apart; of more it is enough to know that there are several.
+_SIZES = 100
+# Resized by so much, an image of this ratio of its sides would be one line.
+_NARROWEST = 100
+
+
+class Aligned:
+    """Reads the part of an image that is compared: uint8, size x size x 3.
+
+    Args:
+        size: side in pixels.
+        fit: ``resize`` brings the short side to ``size`` and takes the centre, ``crop`` takes the
+            centre of the image as it is.
+
+    Attributes:
+        sizes: width and height of images that were read, at most 100 different ones.
+    """
+
+    def __init__(self, size: int, fit: str) -> None:
+        self.size = size
+        self.fit = fit
+        self.sizes: set[tuple[int, int]] = set()
+
+    def __call__(self, path: Path) -> Pixels:
+        """Read one file.
+
+        Raises:
+            CorruptImage: it is no image, too small to crop, or too narrow to resize.
+        """
+        pixels = read_pixels(Photograph(path, None), resize=None, smallest=1)
+        height, width = pixels.shape[:2]
+        if len(self.sizes) < _SIZES:
+            self.sizes.add((width, height))
+        size = self.size
+        if self.fit == "resize":
+            if max(width, height) > _NARROWEST * min(width, height):
+                self._refuse(path, width, height, f"sides of a ratio above {_NARROWEST}")
+            if min(width, height) != size:
+                pixels = np.asarray(functional.resize(Image.fromarray(pixels), size))
+                height, width = pixels.shape[:2]
+        elif min(width, height) < size:
+            self._refuse(path, width, height, f"smaller than size={size}")
+        [(top, left)] = crop_origins(height, width, size, 1, seed=0)
+        # A copy, so that the whole image is let go.
+        return pixels[top : top + size, left : left + size].copy()
+
+    def _refuse(self, path: Path, width: int, height: int, why: str) -> None:
+        reason = f"{path} is {width} x {height} pixels, {why}"
+        raise CorruptImage(f"{reason}: remove it.", reason)
+
+
+@dataclass(frozen=True)
+class AlignedImages:
+    """The images of a folder in batches, read anew each time they are gone through.
+
+    Attributes:
+        root: the folder, or one file.
+        listing: its files.
+        read: what is compared of each.
+        seed: of the random order.
+        batch_size: images a batch.
+        workers: threads that decode.
+    """
+
+    root: Path
+    listing: Listing
+    read: Aligned
+    seed: int
+    batch_size: int
+    workers: int
+
+    def shuffled(self, task: str) -> Iterator[Tensor]:
+        """Batches in random order, uint8 N x 3 x H x W; what cannot be read is left out.
+
+        Args:
+            task: what the progress bar calls it.
+        """
+        for batch in self._decoded(task, self.listing.shuffled(self.seed)):
+            if crops := [found for _, found in batch if not isinstance(found, str)]:
+                yield stacked(crops)
+
+    def in_order(self, task: str) -> Iterator[list[tuple[Path, Pixels | str]]]:
+        """Batches in the order of the folder: each file with its pixels, or why it has none."""
+        return self._decoded(task, files_below(self.root))
+
+    def _decoded(
+        self, task: str, files: Iterator[Path]
+    ) -> Iterator[list[tuple[Path, Pixels | str]]]:
+        with progress_bar() as bar:
+            shown = bar.add_task(task, total=len(self.listing))
+            for batch in decoded(files, self.read, self.batch_size, self.workers):
+                yield batch
+                bar.advance(shown, len(batch))
+
+
+def stacked(crops: list[Pixels]) -> Tensor:
+    """Pixels of several images, H x W x 3 each, as uint8 N x 3 x H x W."""
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)

@@ -1,0 +1,44 @@
+"""The files of a folder in random order, without holding their names."""
+
+import os
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from uap_lightning.jobs.classify import files_below
+
+
+class Listing:
+    """Names of files, kept in a file; 16 bytes of memory a name, whatever its length.
+
+    Args:
+        root: a folder, or one file.
+        place: of the file that holds the names; removed by whoever made its folder.
+
+    Raises:
+        UapError: the folder cannot be read.
+        OSError: ``place`` cannot be written.
+    """
+
+    def __init__(self, root: Path, place: Path) -> None:
+        self.place = place
+        self._ends = array("q", [0])
+        with place.open("wb") as file:
+            for path in files_below(root):
+                file.write(os.fsencode(path))
+                self._ends.append(file.tell())
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def shuffled(self, seed: int) -> Iterator[Path]:
+        """The files in an order that the seed decides."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        with self.place.open("rb") as file:
+            for number in order:
+                [(start, end)] = pairwise(self._ends[int(number) : int(number) + 2])
+                file.seek(start)
+                yield Path(os.fsdecode(file.read(end - start)))
