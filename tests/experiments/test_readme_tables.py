@@ -77,4 +77,4 @@ def test_the_streams_numbers_stand_in_their_columns_and_no_path_is_kept(monkeypa
     head, _, line = readme_tables.stream_table(tmp_path / "stream.json").splitlines()
     assert head == "| pattern | times | no defence | 4 | 16 | known |"
     cells = [cell.split(" [")[0] for cell in line.strip("| ").split(" | ")]
-    assert cells == ["bank/test-0000", "1", "60.0", "64.0", "76.0", "59.0"]
+    assert cells == ["bank", "1", "60.0", "64.0", "76.0", "59.0"]
