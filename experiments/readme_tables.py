@@ -1,14 +1,16 @@
 """The README's tables, from the results that are committed in ``docs/results``.
 
-``--quickstart FILE`` and ``--sample FOLDER`` put new results there first. A table whose results are
-not there has no block in the README.
+``--quickstart FILE``, ``--sample FOLDER`` and ``--stream FILE`` put new results there first. A
+table whose results are not there has no block in the README.
 """
 
 import argparse
+import json
 import re
 from pathlib import Path
 
-from uap_lightning.core.storage import write_atomically
+from experiments.stream import Point, markdown
+from uap_lightning.core.storage import write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.row import Row
@@ -19,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 QUICKSTART = ROOT / "docs" / "results" / "quickstart.json"
 SAMPLE = ROOT / "docs" / "results" / "sample"
+STREAM = ROOT / "docs" / "results" / "stream.json"
 _SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
 
 
@@ -52,6 +55,12 @@ def sample_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def stream_table(file: Path) -> str:
+    """A line for each pattern, a column for each number of attacked images seen."""
+    points = json.loads(file.read_text(encoding="utf-8"))["points"]
+    return markdown([Point(**point) for point in points]).strip()
+
+
 def _protocol(row: Row) -> str:
     return f"Protocol {row.protocol.upper()}"
 
@@ -69,6 +78,8 @@ def tables() -> dict[str, str]:
         found["quickstart"] = quickstart_table(QUICKSTART)
     if any(SAMPLE.glob("*.json")):
         found["sample"] = sample_table(SAMPLE)
+    if STREAM.is_file():
+        found["stream"] = stream_table(STREAM)
     return found
 
 
@@ -102,16 +113,26 @@ def take(file: Path, target: Path) -> None:
     write_atomically(target, text.encode())
 
 
+def take_stream(file: Path) -> None:
+    """Put the results of :mod:`experiments.stream` where they are committed, without paths."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["command"] = re.sub(r"/(?:[\w.-]+/)*", "", content["command"])
+    write_json(STREAM, content)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Take new results, and write the tables into the README."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quickstart", type=Path, help="results.json of experiment=quickstart")
     options.add_argument("--sample", type=Path, help="folder of the runs of experiment=sample")
+    options.add_argument("--stream", type=Path, help="results.json of experiments.stream")
     chosen = options.parse_args(arguments)
     if chosen.quickstart is not None:
         take(chosen.quickstart, QUICKSTART)
     for file in sorted(chosen.sample.glob(f"*/{FILE}")) if chosen.sample is not None else ():
         take(file, SAMPLE / f"{file.parent.name}.json")
+    if chosen.stream is not None:
+        take_stream(chosen.stream)
     write_atomically(README, rendered(README.read_text(encoding="utf-8")).encode())
 
 

@@ -326,7 +326,7 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
         "network": network.name,
         "size": data.crop,
         "seed": cfg.seed,
-        "command": "python -m experiments.stream " + " ".join(sys.argv[1:]),
+        "command": f"python -m experiments.stream {options.command}",
         "clean_pairs": asdict(clean_pairs(whitener, images)),
         "points": [asdict(point) for point in points],
         "pairs": [asdict(pair) for pair in pairs],
@@ -367,8 +367,13 @@ def markdown(points: list[Point]) -> str:
             f"{row[count].relative:.1f} [{row[count].ci95[0]:.1f}, {row[count].ci95[1]:.1f}]"
             for count in (0, *seen, -1)
         ]
-        lines.append(f"| {name} | {strength:g} | {' | '.join(cells)} |")
+        lines.append(f"| {_label(name)} | {strength:g} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _label(name: str) -> str:
+    """A bank's name alone where it holds one perturbation to test on."""
+    return name.removesuffix("/test-0000")
 
 
 def draw(points: list[Point]) -> Figure:
@@ -380,7 +385,7 @@ def draw(points: list[Point]) -> Figure:
         if point.seen >= 0:
             rows.setdefault((point.pattern, point.strength), []).append(point)
     for (name, strength), row in rows.items():
-        label = name if strength == 1 else f"{name} x {strength:g}"
+        label = _label(name) if strength == 1 else f"{_label(name)} x {strength:g}"
         places = range(len(row))
         axes.plot(places, [point.relative for point in row], marker="o", ms=3, lw=1, label=label)
         axes.set_xticks(list(places), [str(point.seen) for point in row])
@@ -399,6 +404,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--strength", default="1", help="factors of the l_inf ones, as 1,1.5")
     parser.add_argument("--seen", default="2,4,8,16,32,64", help="attacked images seen")
     options, overrides = parser.parse_known_args(arguments)
+    options.command = " ".join(arguments)
     options.strength = [float(factor) for factor in options.strength.split(",")]
     options.seen = tuple(int(count) for count in options.seen.split(","))
     return options, overrides

@@ -287,7 +287,7 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
         "network": network.name,
         "size": data.crop,
         "seed": cfg.seed,
-        "command": "python -m experiments.stream_protocol " + " ".join(sys.argv[1:]),
+        "command": f"python -m experiments.stream_protocol {options.command}",
         "streams": [asdict(stream) for stream in streams],
         "windows": [asdict(window) for window in windows],
     }
@@ -304,6 +304,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--counts", default="1", help="patterns at once, as 1,3,10")
     parser.add_argument("--attackers", default=",".join(VARIATIONS), help="how patterns are varied")
     options, overrides = parser.parse_known_args(arguments)
+    options.command = " ".join(arguments)
     options.shares = [float(share) for share in options.shares.split(",")]
     options.counts = [int(count) for count in options.counts.split(",")]
     options.attackers = options.attackers.split(",")

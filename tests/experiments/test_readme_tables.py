@@ -31,7 +31,7 @@ def test_every_number_of_the_quickstart_is_in_its_line():
 
 
 def test_new_results_are_taken_and_written_between_the_marks(monkeypatch):
-    for name in ("README", "QUICKSTART", "SAMPLE"):
+    for name in ("README", "QUICKSTART", "SAMPLE", "STREAM"):
         monkeypatch.setattr(readme_tables, name, Path(f"there/{name.lower()}"))
     marks = "<!-- table: {} -->\nold\n<!-- end table -->\n"
     Path("there").mkdir()
@@ -60,3 +60,21 @@ def test_new_results_are_taken_and_written_between_the_marks(monkeypatch):
     write("runs/failed", result("failed"))
     with pytest.raises(SystemExit, match="is not ok"):
         readme_tables.main(["--quickstart", "runs/failed/results.json"])
+
+
+def test_the_streams_numbers_stand_in_their_columns_and_no_path_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(readme_tables, "STREAM", tmp_path / "stream.json")
+    point = {
+        **{"pattern": "bank/test-0000", "norm": "inf", "strength": 1.0, "found": None},
+        **{"accuracy": 50.0, "ci95": [1.0, 2.0], "n_photographs": 9},
+    }
+    points = [{**point, "seen": seen, "relative": 60.0 + seen} for seen in (0, -1, 4, 16)]
+    command = "python -m experiments.stream --patterns /a/b/banks data.root=[/c/d,/c/e]"
+    (tmp_path / "new.json").write_text(json.dumps({"command": command, "points": points}))
+    readme_tables.take_stream(tmp_path / "new.json")
+    kept = json.loads((tmp_path / "stream.json").read_text())
+    assert kept["command"] == "python -m experiments.stream --patterns banks data.root=[d,e]"
+    head, _, line = readme_tables.stream_table(tmp_path / "stream.json").splitlines()
+    assert head == "| pattern | times | no defence | 4 | 16 | known |"
+    cells = [cell.split(" [")[0] for cell in line.strip("| ").split(" | ")]
+    assert cells == ["bank", "1", "60.0", "64.0", "76.0", "59.0"]

@@ -6,9 +6,10 @@ import zlib
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from tests.hostile.harness import ALL, Server, summary
-from tests.tiny import QUICK_TRAIN
+from tests.tiny import QUICK_TRAIN, scenes
 
 BAD = ("traceback", "hang", "wrong")
 SHARE = 30  # without HOSTILE=all, one in so many of the cases that a test has
@@ -44,7 +45,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def material(server, tmp_path_factory):
-    """A folder with a finished run ``outputs/run``, its ``bank``, its ``cache`` and ``images``."""
+    """A folder with a run ``outputs/run``, its ``bank``, ``cache``, ``images`` and ``scenes``."""
     folder = tmp_path_factory.mktemp("material")
     made = server.wait(server.start("train", *QUICK_TRAIN, cwd=folder))
     assert made.verdict == "ok", made.said
@@ -54,6 +55,10 @@ def material(server, tmp_path_factory):
     (folder / "images").mkdir()
     for path in sorted(folder.glob("cache/**/*.png"))[:3]:
         shutil.copy(path, folder / "images")
+    (folder / "scenes").mkdir()
+    for number, scene in enumerate(scenes(14)):
+        picture = Image.fromarray(scene.permute(1, 2, 0).numpy())
+        picture.save(folder / "scenes" / f"{number}.png")
     return folder
 
 

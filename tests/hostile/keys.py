@@ -49,6 +49,7 @@ BASE = {
     ),
     "report": ("results=MATERIAL/outputs",),
     "predict": ("network=tiny", DEFENSE, "images=MATERIAL/images", "output=out.csv"),
+    "scan": ("images=MATERIAL/scenes", "size=64", "output=out"),
     "export": ("network=tiny", DEFENSE, "output=guard.pt2"),
 }
 # What a value out of the ordinary is right for.

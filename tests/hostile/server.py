@@ -17,7 +17,7 @@ import time
 import traceback
 
 MODULES = (
-    *("craft", "train", "evaluate", "report", "predict", "export", "hub", "workspace"),
+    *("craft", "train", "evaluate", "report", "predict", "scan", "export", "hub", "workspace"),
     *("perturbations.__main__", "__main__"),
 )
 

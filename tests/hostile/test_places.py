@@ -7,16 +7,17 @@ import pytest
 
 from tests.hostile.keys import words
 
-WRITERS = ("craft", "train", "evaluate", "report", "predict", "export")
+WRITERS = ("craft", "train", "evaluate", "report", "predict", "scan", "export")
 KEYS = {
     "craft": ("hydra.run.dir", "paths.bank_dir", "paths.cache_dir"),
     "train": ("hydra.run.dir", "paths.bank_dir", "paths.cache_dir"),
     "evaluate": ("hydra.run.dir", "paths.cache_dir"),
     "report": ("output",),
     "predict": ("output",),
+    "scan": ("output",),
     "export": ("output",),
 }
-ENDS = {"report": "/x", "predict": "/x.csv", "export": "/x.onnx"}
+ENDS = {"report": "/x", "predict": "/x.csv", "scan": "/x", "export": "/x.onnx"}
 PLACED = [(command, key) for command in WRITERS for key in KEYS[command]]
 
 

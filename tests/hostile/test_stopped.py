@@ -23,7 +23,9 @@ def stop(hostile, started, condition, number):
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("command", ["craft", "train", "evaluate", "export", "predict", "report"])
+@pytest.mark.parametrize(
+    "command", ["craft", "train", "evaluate", "export", "predict", "scan", "report"]
+)
 def test_ctrl_c_after_a_while(command, seconds, hostile, material, tmp_path):
     started = hostile.start(command, *words(command, material), cwd=tmp_path)
     until = time.monotonic() + seconds

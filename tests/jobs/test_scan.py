@@ -197,6 +197,7 @@ def test_images_of_several_sizes_are_treated_as_told(said):
     scan(settings("fit=crop"))
     rows = table()
     assert [n for n, row in enumerate(rows) if row["pattern"]] == [2, 5, 21, 24]
+    assert len({row["pattern"] for row in rows}) == 2  # one for all four, and none
     assert "30 x 90 pixels, smaller than size=64" in rows[40]["error"]
     assert "Images have several sizes (30 x 90 to 80 x 80), and each was cropped" in said()
     scan(settings("fit=resize", "output=resized"))

@@ -6,6 +6,7 @@ import torch
 from tests.tiny import scenes
 from uap_lightning.streams import discovery as module
 from uap_lightning.streams.discovery import Discovery
+from uap_lightning.streams.null import Null
 from uap_lightning.streams.whitening import Whitener
 
 
@@ -108,3 +109,15 @@ def test_the_reservoir_is_bounded(whitener, monkeypatch):
     images = attacked(scenes(20, seed=8), pattern())
     [suspect] = walk(whitener, images)[0].suspects
     assert (suspect.count, len(suspect.images), suspect.estimated) == (20, 6, 6)
+
+
+def test_the_rate_of_false_alarms_is_an_images_not_a_pairs(whitener, monkeypatch):
+    asked = []
+
+    def spy(null, rate):
+        asked.append(rate)
+        return 1e9
+
+    monkeypatch.setattr(Null, "threshold", spy)
+    walk(whitener, scenes(6, seed=9), rate=0.01)
+    assert asked == pytest.approx([0.01 / count for count in range(1, 6)])

@@ -7,6 +7,7 @@ from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
 from uap_lightning.streams import search
 from uap_lightning.streams.discovery import RESERVOIR, Suspect
+from uap_lightning.streams.null import fit_null
 from uap_lightning.streams.search import (
     LEAST_MATCH,
     Filters,
@@ -104,3 +105,16 @@ def test_a_suspect_that_has_all_its_images_is_complete(whitener):
     images = scenes(2)
     assert not incomplete([Suspect(images, torch.zeros(1), 2)])
     assert not incomplete([Suspect(images.repeat(RESERVOIR // 2, 1, 1, 1), torch.zeros(1), 999)])
+
+
+def test_a_pair_below_the_margin_is_no_evidence(whitener, monkeypatch):
+    images = attacked(scenes(30, seed=3), [4, 11, 20])
+    monkeypatch.setattr(search, "LEAST_PAIR", 1e4)
+    assert discover(whitener, images.split(8), [], 1e-4) == []
+
+
+def test_few_scores_do_not_make_a_tail_so_heavy_that_nothing_is_found():
+    scores = torch.cat([torch.linspace(-2, 2, 1_200), torch.tensor([3.0, 3.1, 9.0, 30.0])])
+    null = fit_null(scores)
+    assert null.shape == 0.2
+    assert null.threshold(1e-9) < 1_000

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.perturbations.record import load_perturbation
+from uap_lightning.perturbations.record import load_perturbation, save_perturbation
+from uap_lightning.streams import store as module
 from uap_lightning.streams.store import PatternStore, name_for
 
 
@@ -82,3 +84,51 @@ def test_names_follow_templates():
     assert name_for(rho().flatten()) == name_for(rho().flatten().clone())
     assert name_for(rho().flatten()) != name_for(rho(1).flatten())
     assert name_for(rho().flatten()).startswith("pattern-")
+
+
+def test_of_a_hundred_thousand_files_the_first_by_name_are_read_and_it_is_said_once(
+    store, caplog, monkeypatch
+):
+    monkeypatch.setattr(module, "LIMIT", 3)
+    for name in ("a", "c", "b"):
+        store.add(rho(), name, "tiny", {})
+    for number in range(100_000):
+        (store.folder / f"z{number}.safetensors").touch()
+    assert [known.name for known in store.known()] == ["a", "b", "c"]
+    assert [known.name for known in store.known()] == ["a", "b", "c"]
+    assert len(caplog.records) == 1
+    with pytest.raises(UapError, match=r"holds 100,003 patterns: expected fewer than 3"):
+        store.add(rho(), "d", "tiny", {})
+    store.add(rho(1), "a", "tiny", {})  # in the place of an earlier estimate
+    assert torch.equal(store.known()[0].pattern, rho(1))
+
+
+def test_a_folder_that_becomes_unreadable_keeps_what_was_read(store, caplog):
+    store.add(rho(), "one", "tiny", {})
+    assert len(store.known()) == 1
+    store.folder.rename(store.folder.with_name("away"))
+    store.folder.write_text("a file in its place")
+    assert store.known() == []  # a file holds no patterns
+    assert len(caplog.records) == 1
+    store.folder.unlink()
+    assert store.known() == []
+    store.folder.with_name("away").rename(store.folder)
+    assert len(store.known()) == 1
+
+
+def test_drafts_and_what_is_too_large_are_not_read(store, caplog):
+    store.add(rho(), "one", "tiny", {})
+    (store.folder / ".draft.safetensors").write_text("half")
+    with (store.folder / "huge.safetensors").open("wb") as file:
+        file.truncate(2**40)
+    assert [known.name for known in store.known()] == ["one"]
+    assert "more than" in caplog.text
+
+
+def test_an_imported_pattern_is_finished_and_a_find_has_its_number_of_images(store):
+    path = store.add(rho(), "one", "tiny", {"images": 8})
+    assert store.known()[0].estimated == 8
+    _, record = load_perturbation(path)
+    save_perturbation(path, rho(), replace(record, attack={"name": "signs", "images": 8}))
+    os.utime(path, ns=(1, 1))
+    assert store.known()[0].estimated == 64

@@ -1,6 +1,5 @@
 """How two clean photographs score, and the threshold for a stated rate of false alarms."""
 
-import math
 from dataclasses import astuple, dataclass
 from typing import ClassVar
 
@@ -12,9 +11,9 @@ _TAIL = 0.01
 # Nearly flat images make few pairs and large scores, which a small sample may lack: no tail is
 # taken to be lighter than this one.
 _LIGHTEST = 0.1
-# The shape of so few scores' tail is mostly chance; a heavier one would let nothing be found.
-_FEW = 500
+# The shape of so few scores' tail is mostly chance, and a heavier one would let nothing be found.
 _HEAVIEST = 0.2
+_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Null:
         deviation: of all scores.
         start: where the tail begins.
         share: of the scores that lie above it.
-        shape: of the tail, at least 0.1.
+        shape: of the tail, at least 0.1, and at most 0.2 where fewer than 100 scores make it.
         scale: of the tail.
     """
 
@@ -62,7 +61,7 @@ def fit_null(scores: Tensor) -> Null:
     start = float(top[-1])
     excess = (top[:-1] - start).clamp_min(1e-9).numpy()
     shape, _, scale = genpareto.fit(excess, floc=0)
-    heaviest = _HEAVIEST if len(excess) < _FEW else math.inf
+    heaviest = _HEAVIEST if len(top) < _FEW else float("inf")
     if not _LIGHTEST <= shape <= heaviest:  # the same mean, scale / (1 - shape)
         shape = min(max(shape, _LIGHTEST), heaviest)
         scale = float(excess.mean()) * (1 - shape)

@@ -20,8 +20,8 @@ def smallest_found(
 ) -> int | None:
     """The smallest of ``LEVELS`` at which at least 95 % of pairs would have been found.
 
-    A pattern of random signs times the level is added to every image, which are then rounded and
-    clipped, as files are.
+    A pattern of random signs times the level is added to every image, which is then clipped, as
+    files are.
 
     Args:
         whitener: of the images' size.
@@ -41,7 +41,7 @@ def smallest_found(
     signs = (2 * fine - 1).float().to(images.device)
     upper = torch.triu(torch.ones(len(images), len(images), dtype=torch.bool), 1)
     for level in LEVELS:
-        residuals = whitener((images.float() + level * signs).round().clamp(0, 255))
+        residuals = whitener((images.float() + level * signs).clamp(0, 255))
         found = scores(residuals, residuals).cpu()[upper] > threshold
         if float(found.double().mean()) >= SHARE:
             return level

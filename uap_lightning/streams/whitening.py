@@ -42,7 +42,7 @@ class Whitener(nn.Module):
         size: side of the images in pixels, at least 64.
 
     Attributes:
-        power: root of the mean power at each frequency, 3 x H x (W / 2 + 1).
+        power: root of the median power at each frequency, 3 x H x (W / 2 + 1).
         length: length of a residual before normalising, the median of those fitted on.
         null: distribution of the scores of clean pairs, as numbers; see
             :class:`~uap_lightning.streams.null.Null`.
@@ -125,8 +125,7 @@ class Whitener(nn.Module):
         smooth = functional.avg_pool2d(
             functional.pad(middle[None], (1, 1, 1, 1), mode="reflect"), 3, 1
         )[0]
-        # The median of an exponential distribution, which power has, is ln 2 of its mean.
-        self.power.copy_((smooth / math.log(2)).sqrt().clamp_min(1e-6))
+        self.power.copy_(smooth.sqrt().clamp_min(1e-6))
         whitened = torch.cat([self._whitened(batch) for batch in self._parts(chosen[third])])
         self.length.copy_(whitened.norm(dim=1).median())
         held = torch.cat([self(batch) for batch in self._parts(chosen[third])])
