@@ -110,20 +110,24 @@ class KnownPatterns:
     @torch.no_grad()
     def follow(
         self, discovery: Discovery, predict: Callable[[Tensor], Tensor], network: str
-    ) -> None:
+    ) -> bool:
         """Keep the finds in step with discovery's suspects; verify and store new estimates.
 
         Args:
             discovery: that has just observed a batch.
             predict: float images N x 3 x H x W to classes, N.
             network: name of the one that predicts.
+
+        Returns:
+            whether the filters are other ones now.
         """
         named = {id(found.suspect): found for found in self.found}
         self.found = [
             named.get(id(suspect)) or Found(suspect, name_for(suspect.template))
             for suspect in discovery.suspects
         ]
-        changed = len(self.found) != len(named) or any(f.verdict is None for f in self.found)
+        # A find that is gone may have had a filter.
+        changed = bool({id(found.suspect) for found in self.found} ^ set(named))
         for found in self.found:
             suspect = found.suspect
             if suspect.pattern is None or suspect.estimated == found.verified:
@@ -138,6 +142,7 @@ class KnownPatterns:
                 self._keep(found, found.verdict, network)
         if changed:
             self.gather()
+        return changed
 
     def _keep(self, found: Found, verdict: Verdict, network: str) -> None:
         """Write a find to the store, in place of an estimate of the same pattern by fewer."""

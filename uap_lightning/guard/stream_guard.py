@@ -161,8 +161,7 @@ class StreamGuard:
             residuals = self.whitener(checked)
             with self._lock:
                 self._known.read()
-                suspected = self._learn(checked, residuals)
-                known = self._known.match(checked, residuals)
+                known, suspected = self._learn(checked, residuals)
         suspected |= known.which >= 0
         return self._answer(checked, suspected.to(checked.device), known)
 
@@ -184,21 +183,26 @@ class StreamGuard:
         perturbed = suspected | (score > 0)
         return StreamInspection(logits, names, known.score, suspected, perturbed, used)
 
-    def _learn(self, images: Tensor, residuals: Tensor) -> Tensor:
-        """Show discovery what no finished pattern explains; bool N, which images are suspected."""
+    def _learn(self, images: Tensor, residuals: Tensor) -> tuple[Match, Tensor]:
+        """Show discovery what no finished pattern explains.
+
+        Returns:
+            what is known afterwards of each image, and which are suspected, bool N.
+        """
         suspected = torch.zeros(len(images), dtype=torch.bool)
         known = self._known.match(images, residuals)
         refining = self._known.refining()
         which = known.which.tolist()
         shown = [n for n, w in enumerate(which) if w < 0 or known.names[w] in refining]
         if not shown:
-            return suspected
+            return known, suspected
         pixels = images[shown].round().to(torch.uint8)
         observed = self.discovery.observe(pixels, residuals[shown])
-        self._known.follow(self.discovery, self._predict, self.guard.network.name)
+        if self._known.follow(self.discovery, self._predict, self.guard.network.name):
+            known = self._known.match(images, residuals)
         for place, suspect in zip(shown, observed, strict=True):
             suspected[place] = suspect is not None and suspect.harmful is not False
-        return suspected
+        return known, suspected
 
     def _predict(self, images: Tensor) -> Tensor:
         return torch.cat([self.guard.network.predict(b) for b in torch.split(images, _BATCH)])

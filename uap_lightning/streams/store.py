@@ -70,8 +70,9 @@ class PatternStore:
 
     def known(self) -> list[Known]:
         """The patterns that the folder holds now, by name; the last ones while it is unreadable."""
-        fresh: dict[Path, tuple[tuple[int, int], Known | None]] = {}
-        for path in self._files():
+        files = self._files()
+        fresh = dict(self._read) if files is None else {}
+        for path in files or []:
             try:
                 status = path.stat()
             except OSError:  # another process has just removed it
@@ -82,7 +83,8 @@ class PatternStore:
         self._read = fresh
         return [found for _, found in fresh.values() if found is not None]
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> list[Path] | None:
+        """The files to read; None where the folder is there and cannot be read."""
         try:
             with os.scandir(self.folder) as entries:
                 names = [e.name for e in entries if _is_pattern(e.name)]
@@ -94,7 +96,7 @@ class PatternStore:
                 f"{self.folder} cannot be read ({error.strerror}): its patterns stay as they were "
                 "read last.",
             )
-            return list(self._read)
+            return None
         if len(names) > LIMIT:
             self._warn(
                 "full",
