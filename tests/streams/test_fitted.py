@@ -30,6 +30,7 @@ def test_a_whitener_comes_back_to_the_last_bit(tmp_path, whitener):
         ("power", lambda t: t.double(), "torch.float64 under power"),
         ("power", lambda t: t * 0, "above 0"),
         ("power", lambda t: t * float("nan"), "not finite"),
+        ("power", lambda t: t * float("inf"), "not finite"),
         ("length", lambda t: -t, "above 0"),
         ("numbers", lambda t: t * float("inf"), "not finite"),
         ("numbers", None, "nothing under numbers"),
