@@ -9,7 +9,6 @@ import json
 import re
 from pathlib import Path
 
-from experiments.stream import Point, markdown
 from uap_lightning.core.storage import write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
@@ -56,9 +55,26 @@ def sample_table(folder: Path) -> str:
 
 
 def stream_table(file: Path) -> str:
-    """A line for each pattern, a column for each number of attacked images seen."""
+    """A line for each norm and strength: the mean over perturbations, and the lowest."""
     points = json.loads(file.read_text(encoding="utf-8"))["points"]
-    return markdown([Point(**point) for point in points]).strip()
+    seen = [count for count in dict.fromkeys(point["seen"] for point in points) if count > 0]
+    columns = {0: "no defence", **{count: str(count) for count in seen}, -1: "known"}
+    lines = [f"| Perturbations | {' | '.join(columns.values())} |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
+    groups = dict.fromkeys((point["norm"], point["strength"]) for point in points)
+    for norm, strength in sorted(groups):
+        group = [p for p in points if (p["norm"], p["strength"]) == (norm, strength)]
+        radius = 2_000 if norm == "2" else 10
+        names = {point["pattern"] for point in group}
+        cells = [f"{len(names)} of {norm_label('l' + norm)}, ξ = {strength * radius:,.0f}"]
+        for count in columns:
+            found = [point for point in group if point["seen"] == count]
+            mean = sum(point["relative"] for point in found) / len(found)
+            worst = min(found, key=lambda point: float(point["relative"]))
+            low, high = worst["ci95"]
+            cells.append(f"{mean:.1f} ({worst['relative']:.1f} [{low:.1f}, {high:.1f}])")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _protocol(row: Row) -> str:

@@ -24,7 +24,7 @@ def test_the_python_example_runs():
 
 def test_the_readme_is_short_and_its_files_exist():
     text = (ROOT / "README.md").read_text()
-    assert text.count("\n") < 250
+    assert text.count("\n") < 260
     for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
         assert (ROOT / link).is_file(), link
 

@@ -8,7 +8,8 @@ from tests.tiny import typed_config
 @pytest.mark.parametrize("network", ["caffenet", "vggf", "googlenet_bvlc"])
 @pytest.mark.parametrize(("norm", "p", "eps"), [("l2", 2, 2000), ("linf", float("inf"), 10)])
 def test_the_preset_has_every_number_of_sections_4_and_5(network, norm, p, eps):
-    cfg = typed_config("train", "experiment=paper", f"network={network}", f"norm={norm}")
+    chosen = ("experiment=paper", "rectifier=prn_printed", f"network={network}", f"norm={norm}")
+    cfg = typed_config("train", *chosen)
     assert (cfg.norm.p, cfg.norm.eps) == (p, eps)
     # Section 4.1: five blocks, 64 maps, 16 in the last but one, 3 x 3 filters.
     model = cfg.rectifier.model

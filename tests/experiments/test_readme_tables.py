@@ -68,13 +68,20 @@ def test_the_streams_numbers_stand_in_their_columns_and_no_path_is_kept(monkeypa
         **{"pattern": "bank/test-0000", "norm": "inf", "strength": 1.0, "found": None},
         **{"accuracy": 50.0, "ci95": [1.0, 2.0], "n_photographs": 9},
     }
-    points = [{**point, "seen": seen, "relative": 60.0 + seen} for seen in (0, -1, 4, 16)]
+    points = [
+        {**point, "pattern": name, "seen": seen, "relative": base + seen}
+        for name, base in (("a", 60.0), ("b", 50.0))
+        for seen in (0, -1, 4, 16)
+    ]
     command = "python -m experiments.stream --patterns /a/b/banks data.root=[/c/d,/c/e]"
     (tmp_path / "new.json").write_text(json.dumps({"command": command, "points": points}))
     readme_tables.take_stream(tmp_path / "new.json")
     kept = json.loads((tmp_path / "stream.json").read_text())
     assert kept["command"] == "python -m experiments.stream --patterns banks data.root=[d,e]"
     head, _, line = readme_tables.stream_table(tmp_path / "stream.json").splitlines()
-    assert head == "| pattern | times | no defence | 4 | 16 | known |"
-    cells = [cell.split(" [")[0] for cell in line.strip("| ").split(" | ")]
-    assert cells == ["bank", "1", "60.0", "64.0", "76.0", "59.0"]
+    assert head == "| Perturbations | no defence | 4 | 16 | known |"
+    cells = line.strip("| ").split(" | ")
+    assert cells[0] == "2 of ℓ∞, ξ = 10"
+    # The mean of 60 + seen and 50 + seen, and the lower one with its interval.
+    assert cells[1] == "55.0 (50.0 [1.0, 2.0])"
+    assert [cell.split(" ")[0] for cell in cells[1:]] == ["55.0", "59.0", "71.0", "54.0"]
