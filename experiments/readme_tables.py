@@ -8,8 +8,9 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
-from uap_lightning.core.storage import write_atomically, write_json
+from uap_lightning.core.storage import make_folder, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.row import Row
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 QUICKSTART = ROOT / "docs" / "results" / "quickstart.json"
 SAMPLE = ROOT / "docs" / "results" / "sample"
-STREAM = ROOT / "docs" / "results" / "stream.json"
+STREAM = ROOT / "docs" / "results" / "stream"
 _SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
 
 
@@ -54,27 +55,34 @@ def sample_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def stream_table(file: Path) -> str:
-    """A line for each norm and strength: the mean over perturbations, and the lowest."""
-    points = json.loads(file.read_text(encoding="utf-8"))["points"]
-    seen = [count for count in dict.fromkeys(point["seen"] for point in points) if count > 0]
-    columns = {0: "no defence", **{count: str(count) for count in seen}, -1: "known"}
-    lines = [f"| Perturbations | {' | '.join(columns.values())} |"]
-    lines.append("| --- |" + " ---: |" * len(columns))
-    groups = dict.fromkeys((point["norm"], point["strength"]) for point in points)
-    for norm, strength in sorted(groups):
-        group = [p for p in points if (p["norm"], p["strength"]) == (norm, strength)]
-        radius = 2_000 if norm == "2" else 10
-        names = {point["pattern"] for point in group}
-        cells = [f"{len(names)} of {norm_label('l' + norm)}, ξ = {strength * radius:,.0f}"]
-        for count in columns:
-            found = [point for point in group if point["seen"] == count]
-            mean = sum(point["relative"] for point in found) / len(found)
-            worst = min(found, key=lambda point: float(point["relative"]))
-            low, high = worst["ci95"]
-            cells.append(f"{mean:.1f} ({worst['relative']:.1f} [{low:.1f}, {high:.1f}])")
-        lines.append(f"| {' | '.join(cells)} |")
+def stream_table(folder: Path) -> str:
+    """A line for each network, norm and strength: the mean over perturbations, and the lowest."""
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*"))]
+    seen = dict.fromkeys(p["seen"] for result in results for p in result["points"])
+    counts = sorted(count for count in seen if count > 0)
+    columns = {0: "no defence", **{count: str(count) for count in counts}, -1: "known"}
+    lines = [f"| Classifier | Perturbations | {' | '.join(columns.values())} |"]
+    lines.append("| --- | --- |" + " ---: |" * len(columns))
+    for result in results:
+        points, network = result["points"], f"{result['network']}, {result['size']} px"
+        for norm, strength in sorted({(point["norm"], point["strength"]) for point in points}):
+            group = [p for p in points if (p["norm"], p["strength"]) == (norm, strength)]
+            names = {point["pattern"] for point in group}
+            radius = strength * (2_000 if norm == "2" else 10)
+            cells = [network, f"{len(names)} of {norm_label('l' + norm)}, ξ = {radius:,.0f}"]
+            by_seen = [[p for p in group if p["seen"] == count] for count in columns]
+            cells += [_mean_and_lowest(found) for found in by_seen]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean_and_lowest(points: list[dict[str, Any]]) -> str:
+    if not points:
+        return ""
+    worst = min(points, key=lambda point: float(point["relative"]))
+    mean = sum(point["relative"] for point in points) / len(points)
+    low, high = worst["ci95"]
+    return f"{mean:.1f} ({worst['relative']:.1f} [{low:.1f}, {high:.1f}])"
 
 
 def _protocol(row: Row) -> str:
@@ -94,7 +102,7 @@ def tables() -> dict[str, str]:
         found["quickstart"] = quickstart_table(QUICKSTART)
     if any(SAMPLE.glob("*.json")):
         found["sample"] = sample_table(SAMPLE)
-    if STREAM.is_file():
+    if any(STREAM.glob("*.json")):
         found["stream"] = stream_table(STREAM)
     return found
 
@@ -133,7 +141,8 @@ def take_stream(file: Path) -> None:
     """Put the results of :mod:`experiments.stream` where they are committed, without paths."""
     content = json.loads(file.read_text(encoding="utf-8"))
     content["command"] = re.sub(r"/(?:[\w.-]+/)*", "", content["command"])
-    write_json(STREAM, content)
+    make_folder(STREAM)
+    write_json(STREAM / f"{content['network']}-{content['size']}.json", content)
 
 
 def main(arguments: list[str] | None = None) -> None:

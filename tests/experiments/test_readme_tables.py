@@ -63,25 +63,23 @@ def test_new_results_are_taken_and_written_between_the_marks(monkeypatch):
 
 
 def test_the_streams_numbers_stand_in_their_columns_and_no_path_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(readme_tables, "STREAM", tmp_path / "stream.json")
-    point = {
-        **{"pattern": "bank/test-0000", "norm": "inf", "strength": 1.0, "found": None},
-        **{"accuracy": 50.0, "ci95": [1.0, 2.0], "n_photographs": 9},
-    }
+    monkeypatch.setattr(readme_tables, "STREAM", tmp_path / "stream")
+    point = {"norm": "inf", "strength": 1.0, "ci95": [1.0, 2.0]}
     points = [
         {**point, "pattern": name, "seen": seen, "relative": base + seen}
         for name, base in (("a", 60.0), ("b", 50.0))
-        for seen in (0, -1, 4, 16)
+        for seen in (0, -1, 16, 4)
     ]
     command = "python -m experiments.stream --patterns /a/b/banks data.root=[/c/d,/c/e]"
-    (tmp_path / "new.json").write_text(json.dumps({"command": command, "points": points}))
+    content = {"command": command, "network": "tiny", "size": 64, "points": points}
+    (tmp_path / "new.json").write_text(json.dumps(content))
     readme_tables.take_stream(tmp_path / "new.json")
-    kept = json.loads((tmp_path / "stream.json").read_text())
+    kept = json.loads((tmp_path / "stream" / "tiny-64.json").read_text())
     assert kept["command"] == "python -m experiments.stream --patterns banks data.root=[d,e]"
-    head, _, line = readme_tables.stream_table(tmp_path / "stream.json").splitlines()
-    assert head == "| Perturbations | no defence | 4 | 16 | known |"
+    head, _, line = readme_tables.stream_table(tmp_path / "stream").splitlines()
+    assert head == "| Classifier | Perturbations | no defence | 4 | 16 | known |"
     cells = line.strip("| ").split(" | ")
-    assert cells[0] == "2 of ℓ∞, ξ = 10"
+    assert cells[:2] == ["tiny, 64 px", "2 of ℓ∞, ξ = 10"]
     # The mean of 60 + seen and 50 + seen, and the lower one with its interval.
-    assert cells[1] == "55.0 (50.0 [1.0, 2.0])"
-    assert [cell.split(" ")[0] for cell in cells[1:]] == ["55.0", "59.0", "71.0", "54.0"]
+    assert cells[2] == "55.0 (50.0 [1.0, 2.0])"
+    assert [cell.split(" ")[0] for cell in cells[2:]] == ["55.0", "59.0", "71.0", "54.0"]
