@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from tests.tiny import scenes
 from uap_lightning.streams.verification import kind_of, scrambled, verify
@@ -42,19 +41,16 @@ def test_where_anything_like_it_does_as_much_it_is_noise():
     assert verdict.control > 0.8
 
 
-@pytest.mark.parametrize("changes", [0, 2, 3, 4, 10])
-def test_a_tenth_of_the_predictions_may_change(changes):
+@pytest.mark.parametrize(("changes", "harmful"), [(0, False), (1, False), (2, True), (10, True)])
+def test_from_fifteen_percent_of_the_predictions_on_it_is_harmful(changes, harmful):
     clean = torch.full((10, 3, SIZE, SIZE), 100.0)
     clean[:changes] += 1.0
 
     def predict(images):
         return ((images[:, 0, 0, 0] > 105) & (images[:, 0, 0, 0] < 120)).long()
 
-    rho = torch.full((3, SIZE, SIZE), 4.5)
-    verdict = verify(predict, rho, clean)
-    assert verdict.changed == changes / 10
-    chance = binomtest(changes, 10, 0.1, alternative="greater").pvalue
-    assert verdict.harmful == (chance <= 0.05)
+    verdict = verify(predict, torch.full((3, SIZE, SIZE), 4.5), clean)
+    assert (verdict.changed, verdict.harmful) == (changes / 10, harmful)
 
 
 def test_a_scrambled_pattern_keeps_its_spectrum_and_loses_its_shape():

@@ -7,9 +7,9 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-# Predictions that a harmless pattern may change.
-HARMLESS = 0.10
-# Chance that a pattern so harmless is taken for a harmful one.
+# Share of the predictions from which on a pattern is harmful.
+HARMFUL = 0.15
+# Chance that a pattern no worse than its scrambled self is called adversarial.
 _RISK = 0.05
 _SCRAMBLES = 4
 
@@ -19,7 +19,7 @@ class Verdict:
     """What a shared pattern does.
 
     Attributes:
-        harmful: it changes more predictions than 10 %.
+        harmful: it changes at least 15 % of the predictions.
         changed: share of the reference images whose prediction it changes, 0-1.
         control: likewise of the same pattern with its phases scrambled, the mean of four.
         kind: ``adversarial`` where it is harmful, more so than the scrambled one; ``noise`` where
@@ -38,9 +38,10 @@ class Verdict:
 def verify(predict: Callable[[Tensor], Tensor], pattern: Tensor, clean: Tensor) -> Verdict:
     """Add a pattern to clean images and count the predictions that it changes.
 
-    It is harmful where a pattern that changes 10 % of predictions would change so many, or more,
-    with a chance of at most 5 %; it is adversarial where that holds of one that changes as many
-    as the scrambled pattern, too.
+    It is harmful where it changes at least 15 % of the predictions: of few images a single one, so
+    that an attack is not let pass for want of images; more images tell better. It is adversarial
+    where a pattern that changes as many as the scrambled one does would change so many, or more,
+    with a chance of at most 5 %.
 
     Args:
         predict: images (float N x 3 x H x W, 0-255) to classes, N.
@@ -57,11 +58,9 @@ def verify(predict: Callable[[Tensor], Tensor], pattern: Tensor, clean: Tensor) 
     control = sum(changes(scrambled(pattern, seed)) for seed in range(_SCRAMBLES))
     control_share = control / (count * _SCRAMBLES)
 
-    def beyond(share: float) -> bool:
-        return bool(binom.sf(found - 1, count, share) <= _RISK)
-
-    harmful = beyond(HARMLESS)
-    kind = "adversarial" if beyond(max(HARMLESS, control_share)) else "noise"
+    harmful = found / count >= HARMFUL
+    chance = float(binom.sf(found - 1, count, control_share))
+    kind = "adversarial" if chance <= _RISK else "noise"
     kind = kind if harmful else kind_of(pattern)
     return Verdict(harmful, found / count, control_share, kind)
 
