@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -116,7 +117,7 @@ class Window:
         acc_clean, acc_perturbed, acc_defended, acc_known: on them clean, with no defence, through
             the guard, and with the true pattern subtracted, percent.
         undefended_rate, defended_rate, known_rate: of these to the clean one, percent.
-        ci95: of ``defended_rate``, over photographs.
+        ci95: of ``defended_rate``, over photographs; None where a resample has no right answer.
     """
 
     attacker: str
@@ -132,7 +133,7 @@ class Window:
     undefended_rate: float
     defended_rate: float
     known_rate: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,8 @@ def walk(
             continue
         accuracy = {name: 100 * float(held[inside].double().mean()) for name, held in right.items()}
         rate = {name: 100 * value / accuracy["clean"] for name, value in accuracy.items()}
+        low_end, high_end = interval(right["defended"][inside], clean, seed)
+        known_ends = isfinite(low_end) and isfinite(high_end)
         windows.append(
             Window(
                 attacker,
@@ -231,7 +234,7 @@ def walk(
                 rate["perturbed"],
                 rate["defended"],
                 rate["known"],
-                interval(right["defended"][inside], clean, seed),
+                (low_end, high_end) if known_ends else None,
             )
         )
     return stream, windows
