@@ -1,0 +1,55 @@
+"""The stream's experiments on images, patterns and a network that are known."""
+
+import pytest
+import torch
+
+from experiments import stream, stream_protocol
+from tests.tiny import scenes
+from uap_lightning.networks.tiny import tiny
+from uap_lightning.streams.whitening import Whitener
+
+
+@pytest.fixture(scope="module")
+def whitener():
+    return Whitener(64).fit(scenes(120, seed=1))
+
+
+def pattern():
+    return 10 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0)).sign()
+
+
+def test_a_stream_counts_what_was_sent(whitener):
+    network, images = tiny(), scenes(60, seed=2)
+    label = stream.answers(network, images.float())
+    walk = (network, whitener, images, label, [pattern()], "plain")
+    whole, windows = stream_protocol.walk(*walk, share=50, seed=0)
+    assert (whole.false_alarms, whole.changed, whole.found) == (0, 0, 1)
+    assert whole.n_clean + sum(window.n_images for window in windows) == 60
+    assert windows[0].seen == 0
+    assert all(window.suspected == 100 for window in windows[1:])
+    assert all(window.acc_clean == 100 for window in windows)
+    clean, none = stream_protocol.walk(*walk, share=0, seed=0)
+    assert (clean.n_clean, clean.until, none) == (60, None, [])
+
+
+def test_pairs_and_clean_pairs_are_counted(whitener):
+    images = scenes(30, seed=3)
+    first, *_ = stream.pairs_of(whitener, images, "one", pattern())
+    assert (first.change, first.found, first.from_fourth) == ("none", 100.0, 100.0)
+    clean = stream.clean_pairs(whitener, images)
+    assert clean.count == 30 * 29 / 2
+    assert clean.largest < first.least
+
+
+def test_three_among_many_are_found_blind(whitener):
+    row = stream.blind(whitener, scenes(60, seed=4), "one", pattern(), seed=0)
+    assert (row.found, row.false_alarms, row.patterns) == (3, 0, 1)
+
+
+def test_the_interval_is_that_of_a_ratio():
+    right, clean = torch.rand(400) < 0.6, torch.ones(400, dtype=torch.bool)
+    low, high = stream.interval(right, clean, 0)
+    share = float(right.double().mean())
+    half = 1.96 * (share * (1 - share) / 400) ** 0.5
+    assert low == pytest.approx(100 * (share - half), abs=1)
+    assert high == pytest.approx(100 * (share + half), abs=1)
