@@ -15,7 +15,6 @@ python -m experiments.stream_protocol --patterns BANKS --attackers plain,shift,g
 import argparse
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
@@ -25,82 +24,33 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.stream import answers, interval, jpeg, load_patterns, test_photographs
+from experiments.stream_attackers import VARIATIONS
+from experiments.stream_pairs import jpeg
+from experiments.stream_setting import (
+    Setting,
+    answers,
+    attacked,
+    interval,
+    load_setting,
+    parse,
+    parser,
+)
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically, write_json
 from uap_lightning.core.terminal import track
-from uap_lightning.data import Collection
 from uap_lightning.detectors import NoDetector
 from uap_lightning.guard.guard import Guard
 from uap_lightning.guard.stream_guard import StreamGuard
-from uap_lightning.jobs.config import build, typed
+from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.launch import launch
 from uap_lightning.jobs.schema import CraftConfig
-from uap_lightning.jobs.stages import check_labels, load_network
-from uap_lightning.networks import TargetNetwork
 from uap_lightning.rectifiers.baselines import Identity
-from uap_lightning.streams.whitening import Whitener
 
 log = logging.getLogger(__name__)
 
 # Lower bounds of the windows that attacked images are counted in.
 WINDOWS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 _BATCH = 4
-# What each query draws from.
-_SHIFT = 16
-_NOISE = 4.0
-
-Vary = Callable[[Tensor, torch.Generator], Tensor]
-
-
-def shift(rho: Tensor, generator: torch.Generator) -> Tensor:
-    """The pattern rolled by up to 16 pixels each way, anew for each image."""
-    by = torch.randint(-_SHIFT, _SHIFT + 1, (2,), generator=generator).tolist()
-    return rho.roll(by, (-2, -1))
-
-
-def sign(rho: Tensor, generator: torch.Generator) -> Tensor:
-    """The pattern or its negative."""
-    return rho * (1 - 2 * int(torch.randint(2, (1,), generator=generator)))
-
-
-def gain(rho: Tensor, generator: torch.Generator) -> Tensor:
-    """The pattern at half to full strength."""
-    return rho * float(0.5 + 0.5 * torch.rand((), generator=generator))
-
-
-def grey(rho: Tensor, generator: torch.Generator) -> Tensor:
-    """The pattern without colour, at its largest value everywhere."""
-    return rho.mean(dim=0, keepdim=True).expand_as(rho).sign() * rho.abs().max()
-
-
-def coarse(rho: Tensor, generator: torch.Generator, cells: int) -> Tensor:
-    """The pattern as a grid of cells x cells values, interpolated, of the same largest value."""
-    small = torch.nn.functional.adaptive_avg_pool2d(rho[None], cells)
-    size = rho.shape[-2:]
-    smooth = torch.nn.functional.interpolate(small, size=size, mode="bicubic")[0]
-    limit = rho.abs().max()
-    # Enlarged until it is at the limit where it was: what is smoothed away is strength.
-    return (smooth * limit / smooth.abs().mean().clamp_min(1e-6)).clamp(-limit, limit)
-
-
-def noise(rho: Tensor, generator: torch.Generator) -> Tensor:
-    """The pattern and Gaussian noise of 4 pixel values, anew for each image."""
-    return rho + _NOISE * torch.randn(rho.shape, generator=generator)
-
-
-VARIATIONS: dict[str, Vary] = {
-    "plain": lambda rho, generator: rho,
-    "shift": shift,
-    "sign": sign,
-    "gain": gain,
-    "grey": grey,
-    "grid 32": partial(coarse, cells=32),
-    "grid 16": partial(coarse, cells=16),
-    "grid 8": partial(coarse, cells=8),
-    "noise": noise,
-    "jpeg 75": lambda rho, generator: rho,
-}
 
 
 @dataclass(frozen=True)
@@ -162,16 +112,10 @@ class Stream:
 
 
 def walk(
-    network: TargetNetwork,
-    whitener: Whitener,
-    images: Tensor,
-    label: Tensor,
-    rhos: list[Tensor],
-    attacker: str,
-    share: float,
-    seed: int,
+    setting: Setting, rhos: list[Tensor], attacker: str, share: float, seed: int
 ) -> tuple[Stream, list[Window]]:
     """Send photographs through a fresh guard, a share of them attacked."""
+    network, images, label = setting.network, setting.images, setting.label
     generator = torch.Generator().manual_seed(seed)
     carries = torch.rand(len(images), generator=generator) < share / 100
     given, known = images.clone(), images.float()
@@ -179,12 +123,12 @@ def walk(
     for turn, place in enumerate(carries.nonzero()[:, 0].tolist()):
         rho = VARIATIONS[attacker](rhos[turn % len(rhos)], generator)
         met[place] = turn // len(rhos)
-        one = (images[place].float() + rho).round().clamp(0, 255)
+        one = attacked(images[place][None], rho)
         if attacker.startswith("jpeg"):
-            one = jpeg(one.to(torch.uint8)[None], int(attacker.split()[1]))[0].float()
-        given[place] = one.to(torch.uint8)
-        known[place] = (one - rho).clamp(0, 255)
-    guard = StreamGuard(Guard(network, Identity(), NoDetector()), whitener)
+            one = jpeg(one, int(attacker.split()[1]))
+        given[place] = one[0]
+        known[place] = (one[0].float() - rho).clamp(0, 255)
+    guard = StreamGuard(Guard(network, Identity(), NoDetector()), setting.whitener)
     seen = [guard(batch) for batch in torch.split(given, _BATCH)]
     suspected = torch.cat([part.suspected for part in seen]).cpu()
     defended = torch.cat([part.logits.argmax(1) for part in seen]).cpu() == label
@@ -266,20 +210,14 @@ def markdown(windows: list[Window], streams: list[Stream]) -> str:
 def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     """Walk every stream, and write ``results.json`` and ``protocol.md``."""
     cfg = typed(composed, CraftConfig)
-    cfg.data.update(train_crops=1, test_crops=1)
-    data = build(cfg.data, Collection)
-    network = load_network(cfg.network, cfg.accelerator).eval().requires_grad_(False)
-    check_labels(data, network)
-    images, label = test_photographs(network, data, options.photographs, cfg.seed)
-    rhos = [rho for rho, _ in load_patterns(options.patterns, data.crop).values()]
-    numbers = list(range(0, len(data.train), max(1, len(data.train) // 600)))
-    whitener = Whitener(data.crop).fit(data.train.take(numbers))
+    setting = load_setting(cfg, options)
+    rhos = [rho for rho, _ in setting.patterns.values()]
     plan = [("plain", share, count) for share in options.shares for count in options.counts]
     plan += [(name, 100.0, 1) for name in options.attackers if name != "plain"]
     streams, windows = [], []
     for name, share, count in track(plan, "Streaming"):
         chosen = (rhos * count)[:count] if count > len(rhos) else rhos[:count]
-        found = walk(network, whitener, images, label, chosen, name, share, cfg.seed)
+        found = walk(setting, chosen, name, share, cfg.seed)
         streams.append(found[0])
         windows += found[1]
         log.info("%s", markdown(found[1], [found[0]]).splitlines()[-1])
@@ -287,8 +225,8 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     content = {
         "schema": 1,
         "status": "ok",
-        "network": network.name,
-        "size": data.crop,
+        "network": setting.network.name,
+        "size": setting.whitener.size,
         "seed": cfg.seed,
         "command": f"python -m experiments.stream_protocol {options.command}",
         "streams": [asdict(stream) for stream in streams],
@@ -298,16 +236,13 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     write_atomically(folder / "protocol.md", markdown(windows, streams).encode())
 
 
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """This script's own options, and the overrides that are Hydra's."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patterns", type=Path, required=True, help="folder of perturbation files")
-    parser.add_argument("--photographs", type=int, default=100_000, help="test photographs at most")
-    parser.add_argument("--shares", default="1,10,50,100", help="attacked, percent")
-    parser.add_argument("--counts", default="1", help="patterns at once, as 1,3,10")
-    parser.add_argument("--attackers", default=",".join(VARIATIONS), help="how patterns are varied")
-    options, overrides = parser.parse_known_args(arguments)
-    options.command = " ".join(arguments)
+    known = parser(__doc__)
+    known.add_argument("--shares", default="1,10,50,100", help="attacked, percent")
+    known.add_argument("--counts", default="1", help="patterns at once, as 1,3,10")
+    known.add_argument("--attackers", default=",".join(VARIATIONS), help="how patterns are varied")
+    options, overrides = parse(known, arguments)
     options.shares = [float(share) for share in options.shares.split(",")]
     options.counts = [int(count) for count in options.counts.split(",")]
     options.attackers = options.attackers.split(",")
@@ -318,7 +253,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 if __name__ == "__main__":
-    chosen, overrides = parse(sys.argv[1:])
+    chosen, overrides = parsed(sys.argv[1:])
     sys.argv = [
         sys.argv[0],
         *overrides,

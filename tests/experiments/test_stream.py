@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from experiments import stream, stream_protocol
+from experiments import stream, stream_pairs, stream_protocol
+from experiments.stream_setting import Setting, answers, interval
 from tests.tiny import scenes
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.streams.whitening import Whitener
@@ -20,8 +21,8 @@ def pattern():
 
 def test_a_stream_counts_what_was_sent(whitener):
     network, images = tiny(), scenes(60, seed=2)
-    label = stream.answers(network, images.float())
-    walk = (network, whitener, images, label, [pattern()], "plain")
+    setting = Setting(network, whitener, images, answers(network, images.float()), {})
+    walk = (setting, [pattern()], "plain")
     whole, windows = stream_protocol.walk(*walk, share=50, seed=0)
     assert (whole.false_alarms, whole.changed, whole.found) == (0, 0, 1)
     assert whole.n_clean + sum(window.n_images for window in windows) == 60
@@ -34,22 +35,37 @@ def test_a_stream_counts_what_was_sent(whitener):
 
 def test_pairs_and_clean_pairs_are_counted(whitener):
     images = scenes(30, seed=3)
-    first, *_ = stream.pairs_of(whitener, images, "one", pattern())
+    first, *_ = stream_pairs.pairs_of(whitener, images, "one", pattern())
     assert (first.change, first.found, first.from_fourth) == ("none", 100.0, 100.0)
-    clean = stream.clean_pairs(whitener, images)
+    clean = stream_pairs.clean_pairs(whitener, images)
     assert clean.count == 30 * 29 / 2
     assert clean.largest < first.least
 
 
 def test_three_among_many_are_found_blind(whitener):
-    row = stream.blind(whitener, scenes(60, seed=4), "one", pattern(), seed=0)
+    row = stream_pairs.blind(whitener, scenes(60, seed=4), "one", pattern(), seed=0)
     assert (row.found, row.false_alarms, row.patterns) == (3, 0, 1)
 
 
 def test_the_interval_is_that_of_a_ratio():
     right, clean = torch.rand(400) < 0.6, torch.ones(400, dtype=torch.bool)
-    low, high = stream.interval(right, clean, 0)
+    low, high = interval(right, clean, 0)
     share = float(right.double().mean())
     half = 1.96 * (share * (1 - share) / 400) ** 0.5
     assert low == pytest.approx(100 * (share - half), abs=1)
     assert high == pytest.approx(100 * (share + half), abs=1)
+
+
+def test_the_curve_counts_answers_and_the_known_pattern_brings_them_back(whitener, monkeypatch):
+    monkeypatch.setattr(stream, "LEARN", 40)
+    network, images = tiny(), scenes(70, seed=5)
+    setting = Setting(network, whitener, images, answers(network, images.float()), {})
+    points = stream.curve(setting, ("one", pattern(), "inf", 1.0), (16,), seed=0)
+    none, known, after = points
+    assert [point.seen for point in points] == [0, -1, 16]
+    assert all(point.n_photographs == 30 for point in points)
+    given = (images[40:].float() + pattern()).round().clamp(0, 255)
+    right = answers(network, given) == setting.label[40:]
+    assert none.relative == pytest.approx(100 * float(right.double().mean()))
+    assert known.found == after.found == 100
+    assert known.relative >= none.relative

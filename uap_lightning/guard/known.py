@@ -9,7 +9,13 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import plain
-from uap_lightning.streams.discovery import RESERVOIR, TEMPLATE_FROM, Discovery, Suspect
+from uap_lightning.streams.discovery import (
+    ONE_PATTERN,
+    RESERVOIR,
+    TEMPLATE_FROM,
+    Discovery,
+    Suspect,
+)
 from uap_lightning.streams.matching import explained, scores, templates
 from uap_lightning.streams.store import FOUND, Known, PatternStore, name_for
 from uap_lightning.streams.verification import Verdict, verify
@@ -21,8 +27,6 @@ log = logging.getLogger(__name__)
 SUBTRACT_FROM = TEMPLATE_FROM
 # Clean images of the stream that a pattern is verified on at most, beside those that carried it.
 _REFERENCES = 32
-# Correlation of two templates that are one pattern's.
-_ONE_PATTERN = 0.5
 
 
 @dataclass(eq=False)
@@ -153,7 +157,7 @@ class KnownPatterns:
             guessed = known.record.attack.get("name") == FOUND
             if guessed and known.name not in {other.name for other in self.found}:
                 template = templates(self.whitener, known.pattern.to(suspect.pattern.device)[None])
-                if float(template[0] @ suspect.template) > _ONE_PATTERN:
+                if float(template[0] @ suspect.template) > ONE_PATTERN:
                     found.name = known.name
         if any(k.name == found.name and k.estimated > suspect.estimated for k in self._stored):
             return

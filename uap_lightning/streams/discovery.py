@@ -24,7 +24,7 @@ _CANDIDATE = 4.0
 # Deviations of a sketch that are taken for a pair where the pixels are gone.
 _CERTAIN = 8.0
 # Correlation of two templates that are one pattern's.
-_ONE_PATTERN = 0.5
+ONE_PATTERN = 0.5
 # Suspects that are kept.
 SUSPECTS = 32
 
@@ -215,7 +215,7 @@ class Discovery:
 
     def _one_pattern(self, some: Suspect, other: Suspect) -> bool:
         """Whether two suspects are images of one pattern, and not of a part of it."""
-        if float(some.template @ other.template) <= _ONE_PATTERN:
+        if float(some.template @ other.template) <= ONE_PATTERN:
             return False
         if some.harmful is not other.harmful and False in (some.harmful, other.harmful):
             return False
