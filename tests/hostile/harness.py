@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -117,6 +118,9 @@ def judge(started: Started, code: int, hang: bool, out: str, err: str) -> Outcom
     said = f"{out}\n{err}"
     outcome = Outcome(started.module, started.words, "wrong", code, said)
     sentences = _ERROR.findall(err)
+    # Python ends by the signal itself where it met it in code that a compiled module runs; a shell
+    # shows both as 130.
+    code = 130 if code == -signal.SIGINT and "interrupted: " in err else code
     if hang:
         outcome.verdict, outcome.why = "hang", "it was killed for taking too long"
     elif _CRASH.search(said) or (code < 0 and code != -9):

@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import safetensors.torch
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 
 T = TypeVar("T")
+FirstSchema = Annotated[int, Field(strict=True, ge=1, le=1)]  # a Literal would take true for 1
 
 
 def make_folder(folder: Path) -> Path:

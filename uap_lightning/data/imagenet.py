@@ -125,6 +125,8 @@ def members(archive: Path) -> list[Photograph]:
     Raises:
         UapError: the file is no tar file, or is truncated.
     """
+    if archive.exists() and not archive.is_file():
+        raise UapError(f"{archive} is not a regular file: set data.root to a tar file.")
     try:
         with tarfile.open(archive, "r:") as file:
             found = [member for member in _forwards(file) if member.isfile()]

@@ -43,11 +43,12 @@ class DctSvm(nn.Module):
 
     def __init__(self, size: int, pool: int = 1, c: float = 1.0) -> None:
         super().__init__()
-        if not isinstance(size, int) or not 1 <= size <= LARGEST:
+        if type(size) is not int or not 1 <= size <= LARGEST:
             raise UapError(f"detector.size is {size!r}: expected 1 to {LARGEST} pixels.")
-        if not isinstance(pool, int) or pool < 1 or size % pool:
+        if type(pool) is not int or pool < 1 or size % pool:
             raise UapError(
-                f"detector.pool is {pool}: expected a divisor of the image side {size}, such as 1."
+                f"detector.pool is {pool!r}: expected a divisor of the image side {size}, such "
+                "as 1."
             )
         if c <= 0:
             raise UapError(f"detector.c is {c}: expected a number above 0, such as 1.")

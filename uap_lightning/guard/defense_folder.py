@@ -4,7 +4,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.registry import Registry
 from uap_lightning.core.storage import (
+    FirstSchema,
     digest_of,
     digest_of_file,
     make_folder,
@@ -20,6 +21,7 @@ from uap_lightning.core.storage import (
     write_json,
     write_tensors,
 )
+from uap_lightning.core.terminal import plain
 from uap_lightning.detectors import DETECTORS
 from uap_lightning.detectors.dct_svm import LARGEST
 from uap_lightning.rectifiers import RECTIFIERS
@@ -62,7 +64,7 @@ class Digests:
 class Record:
     """``defense.json``."""
 
-    schema: Literal[1]
+    schema: FirstSchema
     condition: dict[str, Any]
     settings: Settings
     sha256: Digests
@@ -181,10 +183,17 @@ def load_defense(folder: str | Path) -> Defense:
             f"{path} has condition.classes {classes!r}: expected their number; put the original "
             "back, or train again."
         )
+    resize = record.condition.get("resize")
+    if resize is not None and (type(resize) is not int or resize < 1):
+        raise UapError(
+            f"{path} has condition.resize {resize!r}: expected the short side of the photographs "
+            "in pixels, or null; put the original back, or train again."
+        )
     for key in _TOLD:
-        if not isinstance(record.condition.get(key), str):
+        told = record.condition.get(key)
+        if not isinstance(told, str) or plain(told) != told:
             raise UapError(
-                f"{path} has no text under condition.{key}: expected a name, which every result "
+                f"{path} has {told!r} under condition.{key}: expected a name, which every result "
                 "tells; put the original back, or train again."
             )
     for name in FILES[1:]:

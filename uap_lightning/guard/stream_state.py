@@ -3,7 +3,6 @@
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import (
+    FirstSchema,
     digest_of,
     digest_of_file,
     locked,
@@ -82,7 +82,7 @@ class State:
         tensors_sha256: of the file of tensors, whose name has its first 16 digits.
     """
 
-    schema: Literal[1]
+    schema: FirstSchema
     content: Content
     content_sha256: str
     tensors_sha256: str

@@ -116,7 +116,7 @@ def build(
     unread = not_arguments(node)
     settings = {k: v for k, v in node.items() if k in taken or k not in unread}
     try:
-        made = instantiate(settings, **arguments)
+        made = instantiate({"_convert_": "all", **settings}, **arguments)
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, UapError):

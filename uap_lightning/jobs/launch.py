@@ -1,6 +1,7 @@
 """Entry points under Hydra: what the user can mend ends in one sentence."""
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -42,6 +43,8 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
             fail(f"{word} has no key: expected KEY=VALUE.")
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     torch.set_float32_matmul_precision("high")
+    # A full disk is told in a sentence; that the log cannot be written to it either says no more.
+    logging.raiseExceptions = False
     register_schemas()
     try:
         entry = hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)
@@ -51,12 +54,14 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
         ):
             try:
                 entry(task)()
-            except OSError as error:
-                # Not the job's own, which is among the failed: Hydra makes the folder before it.
-                if traceback_wanted or error.filename is None:
+            except (OSError, ValueError) as error:
+                # Not the job's own, which is among the failed: Hydra makes the folder before it,
+                # and logging wraps what it meets when it opens the file in it.
+                met = error if isinstance(error, OSError) else error.__cause__
+                if traceback_wanted or not isinstance(met, OSError) or met.filename is None:
                     raise
                 raise UapError(
-                    f"{error.filename} cannot be written ({error.strerror}): run the command in a "
+                    f"{met.filename} cannot be written ({met.strerror}): run the command in a "
                     "folder you may write to, or set hydra.run.dir."
                 ) from error
         _tell(failed)
@@ -64,9 +69,10 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
         if traceback_wanted:
             raise
         fail(_sentence(error))
-    except AssertionError as error:
+    except (AssertionError, AttributeError) as error:
         # OmegaConf's own, where an override goes below a node that is null.
-        if traceback_wanted or "Unexpected type for root" not in str(error):
+        theirs = ("Unexpected type for root", "full_key: ")
+        if traceback_wanted or not any(part in str(error) for part in theirs):
             raise
         fail(
             "a key is set below one that is null, such as rectifier.training of a filter that is "

@@ -20,6 +20,7 @@ from pytorch_lightning import seed_everything
 from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import locked, make_folder, write_json
+from uap_lightning.core.terminal import plain
 from uap_lightning.core.version import git_commit, library_versions
 from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.identity import decisive, first_difference
@@ -118,6 +119,8 @@ def running(
         UapError: the config is refused, or the folder is in use or holds a run with other
             settings.
     """
+    if composed.paths.output_dir is None:
+        raise UapError("paths.output_dir is null: expected a folder; leave it out for Hydra's.")
     folder = make_folder(Path(composed.paths.output_dir))
     lock = locked(folder / ".lock", wait=False) if is_first() else nullcontext(True)
     with lock as held, _process_restored():
@@ -147,7 +150,7 @@ def running(
             run.content["status"] = "failed"
             run.content["reason"] = str(error) or type(error).__name__
             # A sweep goes on and ends with the sentences alone.
-            log.error("%s", run.content["reason"], exc_info=not isinstance(error, UapError))
+            log.error("%s", plain(run.content["reason"]), exc_info=not isinstance(error, UapError))
             raise
         finally:
             run.write()

@@ -61,11 +61,22 @@ class CraftConfig:
         if not self.name.strip():
             raise UapError("name is empty: expected a name for the run and its folder.")
         check_accelerator(self.accelerator)
+        _check_options("logger", self.logger)
         self.ball()
 
     def ball(self) -> Ball:
         """The ball at the size of the crops."""
         return self.norm.ball(int(self.data["crop"]))
+
+
+def _check_options(group: str, options: Node) -> None:
+    """Refuse what stands in a group and is none of its options."""
+    for name, node in options.items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise UapError(
+                f"{group}.{name} is {node}: expected an option of the group {group}, which has a "
+                "_target_."
+            )
 
 
 @dataclass
@@ -80,13 +91,7 @@ class MeasureConfig(CraftConfig):
         super().__post_init__()
         if not self.protocol:
             raise UapError("protocol is empty: expected at least one, such as protocol=[a].")
-        for group in ("callbacks", "logger"):
-            for name, node in getattr(self, group).items():
-                if not isinstance(node, dict) or "_target_" not in node:
-                    raise UapError(
-                        f"{group}.{name} is {node}: expected an option of the group {group}, "
-                        "which has a _target_."
-                    )
+        _check_options("callbacks", self.callbacks)
         for key in _NOT_TO_SET:
             if key in self.trainer:
                 raise UapError(

@@ -13,6 +13,8 @@ from uap_lightning.perturbations.bank import perturbations_of
 from uap_lightning.perturbations.record import ratio_text
 from uap_lightning.perturbations.synthetic import nearest, synthesise
 
+MOST_LISTED = 10_000  # synthetic perturbations; of 224 pixels they take 6 GB
+
 
 def table_of(folder: Path, extended: int | None = None, seed: int = 0) -> list[dict[str, str]]:
     """A row for each perturbation of a bank, and for each synthetic one that training would add.
@@ -23,8 +25,13 @@ def table_of(folder: Path, extended: int | None = None, seed: int = 0) -> list[d
         seed: of the run that would train.
 
     Raises:
-        UapError: the folder holds no perturbations, or a file cannot be read.
+        UapError: the folder holds no perturbations, a file cannot be read, or ``extended`` is
+            out of its range.
     """
+    if extended is not None and extended > MOST_LISTED:
+        raise UapError(
+            f"--extended is {extended}: expected at most {MOST_LISTED}; training may use more."
+        )
     bank = perturbations_of(folder)
     if not bank:
         raise UapError(f"{folder} holds no perturbations: give the folder of a bank.")

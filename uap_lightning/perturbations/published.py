@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def _read_array(path: Path, key: str | None) -> Any:
         raise
     except Exception as error:  # each reader has errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = re.sub(r" object at 0x[0-9a-f]+", "", reason)  # an address says nothing
         raise UapError(
             f"{path} cannot be read as {path.suffix or 'a file without a suffix'} ({reason}): "
             "expected a whole .mat, .npy, .h5, .pth, .pt, .tar or .safetensors file."

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import FiniteFloat
 
-from uap_lightning.core.storage import read_as
+from uap_lightning.core.storage import FirstSchema, read_as
 from uap_lightning.results.row import Line, Row
 
 SCHEMA: Final = 1
@@ -32,7 +32,7 @@ class RunResult:
         bank: name of the bank's folder that a crafting filled.
     """
 
-    schema: Literal[1]
+    schema: FirstSchema
     run_id: Line | None = None
     status: Literal["ok", "failed", "running"]
     reason: Line | None = None

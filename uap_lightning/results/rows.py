@@ -66,12 +66,12 @@ def find_results(root: Path) -> list[Result]:
         UapError: there is none, or ``root`` is itself a file that cannot be read.
     """
     if root.is_file():
-        return [Result(plain(root.parent.resolve().name), root.parent, read_results(root))]
+        return [Result(_called(root.parent), root.parent, read_results(root))]
     closed: list[OSError] = []
     files = [
         Path(folder, FILE)
-        for folder, _, names in os.walk(root, onerror=closed.append)
-        if FILE in names
+        for folder, folders, names in os.walk(root, onerror=closed.append)
+        if FILE in (*folders, *names)
     ]
     found = [
         _failed(root, Path(error.filename), f"the folder cannot be read ({error.strerror})")
@@ -100,7 +100,12 @@ def _failed(root: Path, folder: Path, reason: str) -> Result:
 
 def _name_below(root: Path, folder: Path) -> str:
     name = folder.relative_to(root).as_posix()
-    return plain(root.resolve().name if name == "." else name)
+    return _called(root) if name == "." else plain(name)
+
+
+def _called(folder: Path) -> str:
+    """The name of a folder that may be given as a dot, and may be a link that leads to itself."""
+    return plain(Path(os.path.abspath(folder)).name)  # noqa: PTH100
 
 
 def gather_rows(
