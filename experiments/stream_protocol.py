@@ -15,7 +15,7 @@ python -m experiments.stream_protocol --patterns BANKS --attackers plain,shift,g
 import argparse
 import logging
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -112,16 +112,30 @@ class Stream:
 
 
 def walk(
-    setting: Setting, rhos: list[Tensor], attacker: str, share: float, seed: int
+    setting: Setting,
+    rhos: list[Tensor],
+    attacker: str,
+    share: float,
+    seed: int,
+    others: list[Tensor] | None = None,
 ) -> tuple[Stream, list[Window]]:
-    """Send photographs through a fresh guard, a share of them attacked."""
+    """Send photographs through a fresh guard, a share of them attacked.
+
+    Args:
+        setting: network and photographs.
+        rhos: the patterns, in turn.
+        attacker: how each is varied.
+        share: of the images that carry one, percent.
+        seed: of the choice and the variations.
+        others: all patterns that the attacker has; None for those of ``rhos``.
+    """
     network, images, label = setting.network, setting.images, setting.label
     generator = torch.Generator().manual_seed(seed)
     carries = torch.rand(len(images), generator=generator) < share / 100
     given, known = images.clone(), images.float()
     met = torch.full((len(images),), -1)
     for turn, place in enumerate(carries.nonzero()[:, 0].tolist()):
-        rho = VARIATIONS[attacker](rhos[turn % len(rhos)], generator)
+        rho = VARIATIONS[attacker](rhos[turn % len(rhos)], images[place], others or rhos, generator)
         met[place] = turn // len(rhos)
         one = attacked(images[place][None], rho)
         if attacker.startswith("jpeg"):
@@ -184,6 +198,14 @@ def walk(
     return stream, windows
 
 
+def mirrored(setting: Setting, seed: int) -> Setting:
+    """Twice as many photographs: each, and its mirror image, in a new random order."""
+    images = torch.cat([setting.images, setting.images.flip(-1)])
+    label = setting.label.repeat(2)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return replace(setting, images=images[order], label=label[order])
+
+
 def markdown(windows: list[Window], streams: list[Stream]) -> str:
     """A line a stream: the defended rate by window, the floor, false alarms."""
     head = ["attacker", "attacked", "patterns", "no defence", *map(str, WINDOWS), "known", "until"]
@@ -214,10 +236,12 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     rhos = [rho for rho, _ in setting.patterns.values()]
     plan = [("plain", share, count) for share in options.shares for count in options.counts]
     plan += [(name, 100.0, 1) for name in options.attackers if name != "plain"]
+    if options.mirrored:
+        setting = mirrored(setting, cfg.seed)
     streams, windows = [], []
     for name, share, count in track(plan, "Streaming"):
         chosen = (rhos * count)[:count] if count > len(rhos) else rhos[:count]
-        found = walk(setting, chosen, name, share, cfg.seed)
+        found = walk(setting, chosen, name, share, cfg.seed, rhos)
         streams.append(found[0])
         windows += found[1]
         log.info("%s", markdown(found[1], [found[0]]).splitlines()[-1])
@@ -242,6 +266,7 @@ def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     known.add_argument("--shares", default="1,10,50,100", help="attacked, percent")
     known.add_argument("--counts", default="1", help="patterns at once, as 1,3,10")
     known.add_argument("--attackers", default=",".join(VARIATIONS), help="how patterns are varied")
+    known.add_argument("--mirrored", action="store_true", help="each photograph mirrored too")
     options, overrides = parse(known, arguments)
     options.shares = [float(share) for share in options.shares.split(",")]
     options.counts = [int(count) for count in options.counts.split(",")]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments import stream, stream_pairs, stream_protocol
+from experiments import stream, stream_attackers, stream_pairs, stream_protocol
 from experiments.stream_setting import Setting, answers, interval
 from tests.tiny import scenes
 from uap_lightning.networks.tiny import tiny
@@ -69,3 +69,40 @@ def test_the_curve_counts_answers_and_the_known_pattern_brings_them_back(whitene
     assert none.relative == pytest.approx(100 * float(right.double().mean()))
     assert known.found == after.found == 100
     assert known.relative >= none.relative
+
+
+@pytest.mark.parametrize("name", stream_attackers.VARIATIONS)
+def test_every_variation_repeats_under_its_seed_and_leaves_the_pattern_alone(name):
+    image, rho, others = scenes(1, seed=6)[0], pattern(), [pattern(), pattern().flip(1)]
+    before = rho.clone()
+    first, again = (
+        stream_attackers.VARIATIONS[name](rho, image, others, torch.Generator().manual_seed(3))
+        for _ in range(2)
+    )
+    assert torch.equal(first, again)
+    assert torch.equal(rho, before)
+    assert first.shape == rho.shape
+    limit = 10 + 6 * stream_attackers._NOISE if name == "noise" else 10 * 2**0.5
+    assert 0 < float(first.abs().max()) <= limit
+
+
+def test_contrast_spares_what_is_flat_and_a_mixture_is_new_each_time():
+    generator = torch.Generator().manual_seed(0)
+    image = scenes(1, seed=6)[0]
+    image[:, :32] = 100
+    scaled = stream_attackers.contrast(pattern(), image, [], generator)
+    assert not scaled[:, :28].any()
+    assert scaled[:, 36:].abs().mean() > 3
+    others = [pattern(), pattern().flip(1)]
+    one, two = (stream_attackers.mixture(pattern(), image, others, generator) for _ in range(2))
+    assert not torch.equal(one, two)
+    assert float(one.norm()) == pytest.approx(float(others[0].norm()), rel=1e-4)
+
+
+def test_mirrored_photographs_keep_their_labels(whitener):
+    images = scenes(5, seed=7)
+    setting = Setting(tiny(), whitener, images, torch.arange(5), {})
+    twice = stream_protocol.mirrored(setting, 0)
+    assert sorted(twice.label.tolist()) == sorted([*range(5)] * 2)
+    for image, label in zip(twice.images, twice.label.tolist(), strict=True):
+        assert torch.equal(image, images[label]) or torch.equal(image.flip(-1), images[label])

@@ -1,5 +1,7 @@
 """The gradient UAP: momentum steps that turn the logits away from the clean ones."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -45,19 +47,48 @@ def cosine_uap(
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite.
     """
+    return turned_away(
+        network,
+        images,
+        norm,
+        seed,
+        steps=steps,
+        batch_size=batch_size,
+        step_size=step_size,
+        momentum=momentum,
+    )
+
+
+def turned_away(
+    network: TargetNetwork,
+    images: Images,
+    norm: Ball,
+    seed: int,
+    *,
+    steps: int,
+    batch_size: int,
+    step_size: float,
+    momentum: float,
+    price: Callable[[Tensor], Tensor] | None = None,
+) -> Universal:
+    """:func:`cosine_uap`, with a price on what perturbed images look like added to its loss.
+
+    ``price`` makes a scalar of a batch of perturbed images, N x 3 x H x W, 0-255.
+    """
     device = network.mean.device
     generator = torch.Generator().manual_seed(seed)
     start = random_start(images.take([0]).shape[1:], norm, generator)
     batches = draw_batches(len(images), steps, batch_size, generator)
     clean = clean_logits(network, images, sorted({n for batch in batches for n in batch}))
 
-    def similarity(rho: Tensor, numbers: list[int]) -> Tensor:
+    def loss(rho: Tensor, numbers: list[int]) -> Tensor:
         perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
         unperturbed = torch.stack([clean[number] for number in numbers])
-        return functional.cosine_similarity(network(perturbed), unperturbed).mean()
+        similarity = functional.cosine_similarity(network(perturbed), unperturbed).mean()
+        return similarity if price is None else similarity + price(perturbed)
 
     rho = descend(
-        similarity,
+        loss,
         start,
         batches,
         network,

@@ -7,6 +7,7 @@ from uap_lightning.attacks.data_free import data_free
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.generator import generator
+from uap_lightning.attacks.hidden_uap import hidden_uap
 from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.attacks.singular_vectors import singular_vectors
 from uap_lightning.attacks.targeted_uap import targeted_uap
@@ -18,6 +19,7 @@ ATTACKS: Mapping[str, Callable[..., Universal]] = {
     "deepfool_uap": deepfool_uap,
     "deepfool_uap_batched": deepfool_uap_batched,
     "generator": generator,
+    "hidden_uap": hidden_uap,
     "random_signs": random_signs,
     "singular_vectors": singular_vectors,
     "targeted_uap": targeted_uap,
