@@ -15,7 +15,7 @@ from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.row import Row
 from uap_lightning.results.rows import norm_label
-from uap_lightning.results.tables import LINES, cell, heading
+from uap_lightning.results.tables import LINES, cell, heading, lines_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -28,7 +28,7 @@ _SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
 def quickstart_table(file: Path) -> str:
     """Every number of a run, a column for each protocol."""
     rows = read_results(file).rows
-    shown = [(name, [cell(row, key) for row in rows]) for name, key in LINES]
+    shown = lines_of(rows)
     lines = [
         f"| {heading(cell for _, cells in shown for cell in cells)} |"
         + "".join(f" {_protocol(row)} |" for row in rows)

@@ -249,7 +249,7 @@ def draw(rows: list[Row]) -> Figure:
             axes.scatter([x for x, _ in known], [y for _, y in known], s=14, c=colour, label=name)
         line = [min(drawn), max(drawn)] if drawn else []
         axes.plot(line, line, color="grey", lw=0.8, label="predicted = measured")
-        axes.set(xscale="log", yscale="log", xlabel=f"{title}, predicted", ylabel="measured")
+        axes.set(xlabel=f"{title}, predicted", ylabel="measured")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     return figure

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.tiny import scenes
+from tests.tiny import TensorImages, scenes
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.hidden_uap import hidden_uap
 from uap_lightning.core.errors import UapError
@@ -15,27 +15,14 @@ from uap_lightning.streams.whitening import Whitener
 NORM = Ball(float("inf"), 10.0)
 
 
-class Scenes:
-    """Images by number, as crafting takes them."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __len__(self):
-        return len(self.content)
-
-    def take(self, numbers):
-        return self.content[numbers]
-
-
 @pytest.fixture(scope="module")
 def images():
-    return Scenes(scenes(40, seed=1))
+    return TensorImages(scenes(40, seed=1))
 
 
 def crafted(attack, images, **settings):
     network = tiny()
-    labels = network.predict(images.content)
+    labels = network.predict(images.images)
     return attack(network, images, labels, NORM, 0, batch_size=4, **settings).rho
 
 
@@ -63,6 +50,6 @@ def test_a_pair_of_images_tells_less_of_it(images):
 @pytest.mark.parametrize("setting", [{"weight": -1.0}, {"batch_size": 1}])
 def test_settings_out_of_range_are_named(images, setting):
     network = tiny()
-    labels = network.predict(images.content)
+    labels = network.predict(images.images)
     with pytest.raises(UapError, match=next(iter(setting))):
         hidden_uap(network, images, labels, NORM, 0, **setting)

@@ -14,7 +14,8 @@ from uap_lightning.results.file import read_results
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": 2}, "schema: Input should be 1"),
+        ({"schema": 2}, "schema: Input should be less than or equal to 1"),
+        ({"schema": True}, "schema: Input should be a valid integer"),
         ({"status": "done"}, "status: Input should be 'ok', 'failed' or 'running'"),
         ({"rows": None}, "rows: Input should be a valid array"),
         ({"rows": [1]}, r"rows\.0: Input should be an object"),
@@ -66,5 +67,6 @@ def test_what_is_read_is_what_was_written_with_names_on_one_line():
     assert read["rows"][0].pop("attack") == "=a b"
     ci95 = {key: end and tuple(end) for key, end in content["rows"][0]["ci95"].items()}
     row = {**content["rows"][0], "ci95": ci95, "ci95_perturbations": None}
+    row |= {"stream_rate": None, "stream_rate_16": None}
     assert row.pop("attack")
     assert read == {**content, "rows": [row], "run_id": None, "bank": None}

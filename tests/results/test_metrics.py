@@ -12,7 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.results.metrics import WITH_INTERVAL, Outcomes, summarise
+from uap_lightning.results.metrics import (
+    WITH_INTERVAL,
+    Outcomes,
+    Streamed,
+    summarise,
+    with_stream,
+)
 from uap_lightning.results.protocols import Protocol
 
 A, B = Protocol(False, 0.5), Protocol(True, 0.5)
@@ -113,7 +119,7 @@ def test_rows_equal_the_brute_force(count, seed, correct_only, share):
     for name, value in brute_force(lists(outcomes), correct_only, share).items():
         number = numbers.pop(name)
         assert number == (value if value is None else pytest.approx(value, abs=1e-9)), name
-    assert numbers == {}
+    assert numbers == {"stream_rate": None, "stream_rate_16": None}
 
 
 def test_a_score_of_zero_and_a_coin_at_the_share_are_clean():
@@ -350,3 +356,45 @@ def test_crops_of_a_photograph_under_several_perturbations_are_not_independent()
     low, high = numbers.ci95["defense_rate"]
     wide = numbers.ci95_perturbations["defense_rate"]
     assert wide[1] - wide[0] > 1.34 * (high - low)
+
+
+@pytest.mark.parametrize("protocol", [A, B], ids=["a", "b"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_stream_is_counted_as_the_defense_rate_is(protocol, seed):
+    """One image at a time."""
+    outcomes = random_outcomes(90, seed)
+    generator = torch.Generator().manual_seed(seed)
+    streamed = Streamed(
+        torch.randint(3, (90,), generator=generator), torch.randint(30, (90,), generator=generator)
+    )
+    plain = summarise(outcomes, protocol, seed)
+    numbers = with_stream(plain, outcomes, streamed, protocol, seed)
+    o, prediction, met = lists(outcomes), streamed.prediction.tolist(), streamed.met.tolist()
+    for least, rate in ((0, numbers.stream_rate), (16, numbers.stream_rate_16)):
+        right = clean = 0
+        for i in range(90):
+            known = o["clean"][i] == o["label"][i]
+            if met[i] < least or (protocol.correct_only and not known):
+                continue
+            right += prediction[i] == o["label"][i]
+            clean += known
+        assert rate == pytest.approx(100 * right / clean)
+    for name in ("stream_rate", "stream_rate_16"):
+        low, high = numbers.ci95[name]
+        assert low < getattr(numbers, name) < high
+    assert replace(numbers, stream_rate=None, stream_rate_16=None, ci95=plain.ci95) == plain
+
+
+def test_a_stream_that_answers_as_the_defence_does_has_its_interval():
+    outcomes = random_outcomes(300, 7)
+    fires = torch.where(outcomes.coin < 0.5, outcomes.score_perturbed > 0, outcomes.score_clean > 0)
+    rectified = torch.where(
+        outcomes.coin < 0.5, outcomes.rectified_perturbed, outcomes.rectified_clean
+    )
+    given_to = torch.where(outcomes.coin < 0.5, outcomes.perturbed, outcomes.clean)
+    same = Streamed(torch.where(fires, rectified, given_to), torch.zeros(300, dtype=torch.int64))
+    numbers = with_stream(summarise(outcomes, A, 0), outcomes, same, A, 0)
+    assert numbers.stream_rate == pytest.approx(numbers.defense_rate)
+    assert numbers.ci95["stream_rate"] == pytest.approx(numbers.ci95["defense_rate"])
+    assert numbers.stream_rate_16 is None
+    assert numbers.ci95["stream_rate_16"] is None

@@ -21,6 +21,7 @@ from uap_lightning.jobs.stages import (
     metrics_of,
     test,
 )
+from uap_lightning.jobs.streaming import check_whitener
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.results.rows import Result
@@ -37,6 +38,7 @@ def evaluate(composed: DictConfig) -> float | None:
         if not run.finished:
             defense = load_defense(cfg.defense)
             check_size(defense, int(cfg.data["crop"]))
+            tested = check_whitener(defense.whitener) if cfg.stream else None
             loggers = build_loggers(cfg, run, "evaluate")
             with run.stage("data"):
                 data, network = load_data_and_network(cfg)
@@ -51,7 +53,7 @@ def evaluate(composed: DictConfig) -> float | None:
             metrics = metrics_of(cfg)
             trainer = build_trainer(cfg, loggers, [metrics])
             with run.stage("test"):
-                rows = test(cfg, trainer, module, metrics, data, bank, condition)
+                rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
             run.content["rows"] = rows
             log_rows(loggers, rows)
             run.content["digests"] = {"bank": bank.digest, "defense": defense.digest}

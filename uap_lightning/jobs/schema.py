@@ -84,6 +84,7 @@ class MeasureConfig(CraftConfig):
     """What training and evaluation share: both end in a test."""
 
     protocol: dict[str, ProtocolConfig] = MISSING
+    stream: bool = False
     trainer: Node = MISSING
     callbacks: Node = field(default_factory=dict)
 

@@ -28,10 +28,12 @@ from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
 from uap_lightning.jobs.groups import Node, TrainingConfig
 from uap_lightning.jobs.schema import CraftConfig, MeasureConfig
+from uap_lightning.jobs.streaming import streamed
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs
 from uap_lightning.results.row import Row
+from uap_lightning.streams.whitening import Whitener
 from uap_lightning.training.callbacks import ComputeMetrics
 from uap_lightning.training.checkpoint_io import AtomicCheckpointIO
 from uap_lightning.training.kept import KeptOutcomes, key_of
@@ -217,6 +219,7 @@ def test(
     data: Collection,
     bank: Bank,
     condition: Condition,
+    whitener: Whitener | None,
 ) -> list[Row]:
     """Test on unseen photographs and unseen perturbations: one row for each protocol.
 
@@ -228,6 +231,7 @@ def test(
         data: whose test crops are taken.
         bank: whose test perturbations are taken.
         condition: what the defence was trained on.
+        whitener: of the guard with memory, which is tested as well where one is given.
     """
     draw = draw_pairs(bank.test, len(data.test), cfg.seed)
     crops = EvaluationDataModule(data.test, draw, data.batch_size, data.num_workers)
@@ -240,7 +244,10 @@ def test(
             log.info("Going on with test image %d of %d", crops.first + 1, len(data.test))
     with interruptible(trainer):
         trainer.test(module, datamodule=crops, verbose=False)
+    numbers = metrics.rows
     if is_first():
+        if whitener is not None:
+            numbers = streamed(module, whitener, data.test, draw, metrics, cfg.seed)
         kept.unlink(missing_ok=True)
     labelled = bool((data.test.label >= 0).all())
     attack = bank.records[-1].attack.get("name")
@@ -256,9 +263,9 @@ def test(
             test_norm=cfg.norm.name,
             protocol=protocol,
             label_source="ground_truth" if labelled else "prediction",
-            **vars(numbers),
+            **vars(measured),
         )
-        for protocol, numbers in metrics.rows.items()
+        for protocol, measured in numbers.items()
     ]
 
 

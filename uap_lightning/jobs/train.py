@@ -4,7 +4,6 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
@@ -32,6 +31,7 @@ from uap_lightning.jobs.stages import (
     metrics_of,
     test,
 )
+from uap_lightning.jobs.streaming import check_whitener, fit_whitener
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -39,7 +39,7 @@ from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
 from uap_lightning.results.rows import Result
 from uap_lightning.results.screen import show
-from uap_lightning.streams.whitening import FEWEST, MOST, SMALLEST, Whitener
+from uap_lightning.streams.whitening import Whitener
 from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.checkpoint_io import own_checkpoint
 from uap_lightning.training.fitting import DetectorSample, fit_on_crops
@@ -63,6 +63,8 @@ def train(composed: DictConfig) -> float | None:
             if is_first():
                 write_json(run.folder / "split.json", data.split_lists)
             parts = build_parts(cfg, data.crop)
+            whitener = fit_whitener(data)
+            tested = check_whitener(whitener) if cfg.stream else None
             training = cfg.rectifier.training
             sample = detector_sample(cfg, data)
             metrics = metrics_of(cfg)
@@ -85,9 +87,9 @@ def train(composed: DictConfig) -> float | None:
                         fit(cfg, training, trainer, module, data, bank, resume)
                     if is_first():
                         # Before the test: what is stopped there is not trained again.
-                        write_defense(cfg, folder, module, condition, data, bank)
+                        write_defense(cfg, folder, module, condition, data, bank, whitener)
                 with run.stage("test"):
-                    rows = test(cfg, trainer, module, metrics, data, bank, condition)
+                    rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
             if not is_first():
                 return None
             run.content["rows"] = rows
@@ -266,6 +268,7 @@ def write_defense(
     condition: Condition,
     data: Collection,
     bank: Bank,
+    whitener: Whitener | None,
 ) -> None:
     """Write the defence folder of this run."""
     arguments = {
@@ -285,18 +288,5 @@ def write_defense(
         described,
         data.trained_on,
         identities(bank.train),
-        fit_whitener(data),
+        whitener,
     )
-
-
-def fit_whitener(data: Collection) -> Whitener | None:
-    """Statistics of the training photographs, a crop of each, for the guard with memory.
-
-    None where crops are smaller than 64 pixels or photographs fewer than 12.
-    """
-    _, first = np.unique(data.train.photograph.numpy(), return_index=True)
-    if data.crop < SMALLEST or len(first) < FEWEST:
-        log.info("There are too few photographs, or too small ones, for a guard with memory.")
-        return None
-    chosen = first[np.linspace(0, len(first) - 1, min(MOST, len(first))).astype(int)]
-    return Whitener(data.crop).fit(data.train.take(chosen.tolist()))

@@ -1,6 +1,6 @@
 """The paper's metrics (section 5), their undefended floor, and their intervals."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 
 import torch
@@ -18,6 +18,23 @@ WITH_INTERVAL = (
     "undefended_rate",
     "defense_rate",
 )
+
+STREAMED = ("stream_rate", "stream_rate_16")
+# Attacked images of each perturbation after which the guard with memory is measured once more.
+AFTER = 16
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What became of each mixed test image in front of the guard with memory.
+
+    Attributes:
+        prediction: on what the guard gave the network (int64, N).
+        met: images that came before with the test perturbation that the fewest had (int64, N).
+    """
+
+    prediction: Tensor
+    met: Tensor
 
 
 @dataclass(frozen=True)
@@ -140,10 +157,7 @@ def summarise(outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int 
     point = rates({name: values.mean() for name, values in held.items()})
     _, photograph = torch.unique(chosen.photograph, return_inverse=True)
     count = int(photograph.max()) + 1
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(count, (resamples, count), generator=generator)
-    weights = torch.zeros(resamples, count, dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    weights = _resamples(count, seed, resamples)
     sums = torch.stack(
         [
             torch.zeros(count, dtype=torch.float64).index_add_(0, photograph, v)
@@ -161,6 +175,35 @@ def summarise(outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int 
         ci95_perturbations=over_perturbations(held, photograph, chosen.perturbation),
         **{name: _number(value) for name, value in point.items()},
     )
+
+
+def with_stream(
+    numbers: Numbers, outcomes: Outcomes, streamed: Streamed, protocol: Protocol, seed: int
+) -> Numbers:
+    """The numbers of a row and ``stream_rate`` and ``stream_rate_16`` beside them.
+
+    acc(mixed, through the guard with memory) / acc(clean), on all images of the protocol and on
+    those that came when each test perturbation had been in 16 images; the second is None where
+    none came later. Both have the bootstrap interval over photographs.
+    """
+    counted = torch.ones_like(outcomes.clean, dtype=torch.bool)
+    if protocol.correct_only:
+        counted = outcomes.clean == outcomes.label
+    found = []
+    ci95 = dict(numbers.ci95)
+    for name, least in zip(STREAMED, (0, AFTER), strict=True):
+        chosen = counted & (streamed.met >= least)
+        right = (streamed.prediction == outcomes.label)[chosen].double()
+        clean = (outcomes.clean == outcomes.label)[chosen].double()
+        _, member = torch.unique(outcomes.photograph[chosen], return_inverse=True)
+        count = int(member.max()) + 1 if len(member) else 0
+        zeros = torch.zeros(2, count, dtype=torch.float64)
+        sums = zeros.index_add_(1, member, torch.stack([right, clean]))
+        weights = _resamples(count, seed, 2_000)
+        drawn = weights @ sums.T
+        found.append(_number(100 * right.sum() / clean.sum()))
+        ci95[name] = _interval(100 * drawn[:, 0] / drawn[:, 1])
+    return replace(numbers, ci95=ci95, stream_rate=found[0], stream_rate_16=found[1])
 
 
 def over_perturbations(
@@ -212,6 +255,16 @@ def _jackknife(held: dict[str, Tensor], cluster: Tensor) -> dict[str, Tensor]:
         left[name] = (sums.sum() - sums) / (len(member) - sizes)
     share = 1 - 1 / len(sizes)
     return {n: share * (v - v.mean()).square().sum() for n, v in rates(left).items()}
+
+
+def _resamples(count: int, seed: int, resamples: int) -> Tensor:
+    """How often each of ``count`` photographs is drawn in each bootstrap resample."""
+    weights = torch.zeros(resamples, count, dtype=torch.float64)
+    if not count:
+        return weights
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(count, (resamples, count), generator=generator)
+    return weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
 def _number(value: Tensor) -> float | None:

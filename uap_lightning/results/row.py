@@ -49,6 +49,9 @@ class Numbers:
         n_images: test images of the protocol.
         n_photographs: that they are crops of; None where a file does not say.
         n_perturbed: how many of them the mixed set holds perturbed.
+        stream_rate: the mixed test images sent through the guard with memory, in random order: as
+            ``defense_rate``; None where that was not tested.
+        stream_rate_16: of those that came after 16 images with each test perturbation.
         ci95: the 95 % bootstrap interval over photographs of each rate that has one.
         ci95_perturbations: the same over photographs and perturbations; None where a file does not
             say.
@@ -70,6 +73,8 @@ class Numbers:
     prn_restoration: Percent
     undefended_rate: Percent
     defense_rate: Percent
+    stream_rate: Percent = None
+    stream_rate_16: Percent = None
     ci95: dict[Line, Interval | None]
     ci95_perturbations: dict[Line, Interval | None] | None = None
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from uap_lightning.core.terminal import plain
 from uap_lightning.results.row import Row
 from uap_lightning.results.rows import Result, condition_label
-from uap_lightning.results.tables import LINES, METRICS, cell, heading
+from uap_lightning.results.tables import LINES, METRICS, cell, heading, lines_of
 
 TITLE = "Defence against universal adversarial perturbations"
 ACROSS = 4  # columns of numbers that a terminal has room for
@@ -44,7 +44,7 @@ def _text(said: str) -> Text:
 def _wide(rows: Sequence[Row]) -> Table:
     """Everything, a column for each row of the results."""
     table = Table(title=TITLE, title_justify="left")
-    lines = [(name, [cell(row, key) for row in rows]) for name, key in LINES]
+    lines = lines_of(rows)
     table.add_column(heading(cell for _, cells in lines for cell in cells), max_width=40)
     for row in rows:
         table.add_column(_text(title(row)), justify="right")

@@ -1,7 +1,7 @@
 """Tables in the paper's layout: same and different norm (1-3), cross-network (4 and 5)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
@@ -17,6 +17,8 @@ LINES = (
     ("PRN-restoration", "prn_restoration"),
     ("Detection rate", "detection_rate"),
     ("Defense rate", "defense_rate"),
+    ("Defense rate, guard with memory", "stream_rate"),
+    ("The same, after 16 attacked images of each", "stream_rate_16"),
     ("Undefended rate (floor)", "undefended_rate"),
     ("Fooling ratio", "fooling_ratio"),
     ("Accuracy, clean", "acc_clean"),
@@ -26,6 +28,8 @@ LINES = (
     ("Test images", "n_images"),
     ("Test photographs", "n_photographs"),
 )
+# What only some runs measure.
+_OPTIONAL = ("stream_rate", "stream_rate_16")
 METRICS = tuple(key for _, key in LINES[:4])
 _CROSS = ("prn_restoration", "detection_rate", "defense_rate", "undefended_rate")
 # The floor of these two is what the network gets without a defence.
@@ -103,6 +107,15 @@ def cell(row: Row | None, key: str) -> Cell:
     )
 
 
+def lines_of(rows: Sequence[Row]) -> list[tuple[str, list[Cell]]]:
+    """Every line of ``LINES`` that any of the rows has a number for."""
+    return [
+        (name, [cell(row, key) for row in rows])
+        for name, key in LINES
+        if key not in _OPTIONAL or any(getattr(row, key) is not None for row in rows)
+    ]
+
+
 def _beside(value: float, published: float, row: Row) -> str:
     """The paper's number, and the difference where it is of the same condition."""
     same = isinstance(row, ReportRow) and row.same_as_paper
@@ -121,7 +134,7 @@ def norm_tables(rows: Iterable[ReportRow]) -> list[Table]:
             below = [str(getattr(row, key)) for row in columns]
             if max(Counter(labels).values()) > 1 and len(set(below)) > 1:
                 labels = [(*above, name) for above, name in zip(labels, below, strict=True)]
-        lines = [(name, [cell(row, key) for row in columns]) for name, key in LINES]
+        lines = lines_of(columns)
         tables.append(Table(f"{group[0]}: {defence_title(columns[0])}", _spans(labels), lines))
     return tables
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from uap_lightning.results.escape import for_csv, for_latex, for_markdown
-from uap_lightning.results.metrics import WITH_INTERVAL
+from uap_lightning.results.metrics import STREAMED, WITH_INTERVAL
 from uap_lightning.results.row import Condition, Numbers
 from uap_lightning.results.rows import ReportRow, Result
 from uap_lightning.results.tables import METRICS, Table
@@ -47,7 +47,7 @@ def as_csv(rows: Iterable[ReportRow], failed: Iterable[Result]) -> str:
     """One line a row with everything it holds, and one line a failed run."""
     condition = [field.name for field in fields(Condition)]
     numbers = [field.name for field in fields(Numbers) if field.name not in _KINDS.values()]
-    ends = [(key, end) for key in WITH_INTERVAL for end in ("low", "high")]
+    ends = [(key, end) for key in (*WITH_INTERVAL, *STREAMED) for end in ("low", "high")]
     intervals = [f"{key}_{kind}{end}" for kind in _KINDS for key, end in ends]
     published = [f"paper_{key}" for key in METRICS]
     file = io.StringIO()
@@ -57,7 +57,7 @@ def as_csv(rows: Iterable[ReportRow], failed: Iterable[Result]) -> str:
         line = {key: getattr(row, key, None) for key in (*_RUN, *condition, *numbers)}
         for kind, name in _KINDS.items():
             known = getattr(row, name) or {}
-            for key in WITH_INTERVAL:
+            for key in (*WITH_INTERVAL, *STREAMED):
                 low, high = known.get(key) or (None, None)
                 line |= {f"{key}_{kind}low": low, f"{key}_{kind}high": high}
         line |= {f"paper_{key}": getattr(row.paper, key, None) for key in METRICS}

@@ -56,12 +56,14 @@ class ComputeMetrics(Callback):
         seed: of the bootstrap.
 
     Attributes:
-        rows: filled by a test run: protocol name to the numbers of its row.
+        outcomes: filled by a test run: what became of each test image.
+        rows: likewise: protocol name to the numbers of its row.
     """
 
     def __init__(self, protocols: Mapping[str, Protocol], seed: int) -> None:
         self.protocols = dict(protocols)
         self.seed = seed
+        self.outcomes: Outcomes | None = None
         self.rows: dict[str, Numbers] = {}
         self._metrics = DefenseMetrics()
         self._kept: KeptOutcomes | None = None
@@ -100,7 +102,7 @@ class ComputeMetrics(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Summarise each protocol and log its numbers as ``test/PROTOCOL/METRIC``."""
-        outcomes = Outcomes(**self._metrics.compute())
+        outcomes = self.outcomes = Outcomes(**self._metrics.compute())
         self.rows = {
             name: summarise(outcomes, protocol, self.seed)
             for name, protocol in self.protocols.items()
