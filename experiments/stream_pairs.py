@@ -145,7 +145,7 @@ def blind(whitener: Whitener, images: Tensor, name: str, rho: Tensor, seed: int)
     stream[places] = attacked(stream[places], rho)
     discovery = Discovery(whitener, RATE)
     for batch in torch.split(stream, _BATCH):
-        discovery.observe(batch, whitener(batch))
+        discovery.observe(batch, *whitener.describe(batch))
     # An image's first partner is in memory when it comes: it is counted as found with its pair.
     found = sum(suspect.count for suspect in discovery.suspects)
     kept = [image for suspect in discovery.suspects for image in suspect.images]

@@ -41,6 +41,18 @@ def walk(guard, images, batch=6):
     return torch.cat([part.logits for part in parts]), names, parts
 
 
+def moved(images, rho):
+    """Images with a pattern that lies elsewhere, or is negated, in each; and how it lies."""
+    generator = torch.Generator().manual_seed(0)
+    laid = []
+    for _ in images:
+        shift = torch.randint(64, (2,), generator=generator).tolist()
+        sign = 1 - 2 * int(torch.randint(2, (1,), generator=generator))
+        laid.append(sign * rho.roll(shift, (-2, -1)))
+    added = torch.stack(laid)
+    return (images.float() + added).round().clamp(0, 255).to(torch.uint8), added
+
+
 def suspected(parts):
     return torch.cat([part.suspected for part in parts])
 
@@ -66,6 +78,49 @@ def test_an_unknown_perturbation_is_subtracted_from_its_fourth_image_on(whitener
     expected = (stream[-6].float() - suspect.pattern).clamp(0, 255)
     assert torch.equal(last.given[0], expected)
     torch.testing.assert_close(last.logits, single.network(last.given))
+
+
+def test_a_perturbation_that_is_moved_anew_for_each_image_is_subtracted_where_it_lies(
+    whitener, single
+):
+    guard, images = StreamGuard(single, whitener), scenes(48, seed=2)
+    stream, laid = moved(images, perturbation(eps=20.0))
+    logits, names, parts = walk(guard, stream)
+    [(name, suspect, verdict)] = guard.found()
+    assert verdict.harmful
+    assert suspect.count == 48
+    assert names[6:] == [name] * 42
+    used = torch.cat([part.given for part in parts])
+    left = (used - images.float())[12:].abs().mean()
+    assert float(left) < 0.5 * float(laid[12:].abs().mean())
+    clean = single.network.predict(images.float())
+    right = float((logits.argmax(1) == clean)[12:].double().mean())
+    undefended = float((single.network.predict(stream.float()) == clean)[12:].double().mean())
+    assert right > undefended + 0.2
+
+
+def test_a_known_pattern_is_found_in_its_first_image_wherever_it_lies(tmp_path, whitener, single):
+    store = PatternStore(tmp_path, 64)
+    store.add(perturbation(), "known", "tiny", {})
+    images = scenes(12, seed=3)
+    stream, laid = moved(images, perturbation())
+    guard = StreamGuard(single, whitener, PatternStore(tmp_path, 64))
+    seen = guard(torch.cat([stream, scenes(12, seed=4)]))
+    assert seen.pattern == ["known"] * 12 + [None] * 12
+    assert torch.equal(seen.given[:12], (stream.float() - laid).clamp(0, 255))
+    assert not bool(seen.suspected[12:].any())
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.15, 0.2, 0.3])
+def test_a_pattern_near_the_threshold_changes_no_clean_users_answer(whitener, single, strength):
+    users, others = scenes(24, seed=5), scenes(24, seed=6)
+    guard = StreamGuard(single, whitener)
+    weak = attacked(others, perturbation() * strength)
+    for place in range(24):
+        guard(weak[place][None])
+        seen, alone = guard(users[place][None]), single.inspect(users[place][None])
+        assert torch.equal(seen.logits, alone.logits)
+        assert not bool(seen.suspected)
 
 
 def test_before_it_is_known_what_is_shared_is_rectified(whitener, single):

@@ -6,7 +6,6 @@ import torch
 from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
 from uap_lightning.streams import search
-from uap_lightning.streams.discovery import RESERVOIR, Suspect
 from uap_lightning.streams.null import fit_null
 from uap_lightning.streams.search import (
     LEAST_MATCH,
@@ -19,6 +18,7 @@ from uap_lightning.streams.search import (
     pair_threshold,
     sample_size,
 )
+from uap_lightning.streams.suspects import RESERVOIR, Suspect
 from uap_lightning.streams.whitening import Whitener
 
 SIGNS = 8 * (2 * torch.randint(0, 2, (3, 64, 64), generator=torch.Generator().manual_seed(7)) - 1)
@@ -103,8 +103,10 @@ def test_images_whose_pixels_were_gone_are_looked_for_again(whitener, monkeypatc
 
 def test_a_suspect_that_has_all_its_images_is_complete(whitener):
     images = scenes(2)
-    assert not incomplete([Suspect(images, torch.zeros(1), 2)])
-    assert not incomplete([Suspect(images.repeat(RESERVOIR // 2, 1, 1, 1), torch.zeros(1), 999)])
+    assert not incomplete([Suspect(images, torch.zeros(1), torch.zeros(1), 2)])
+    assert not incomplete(
+        [Suspect(images.repeat(RESERVOIR // 2, 1, 1, 1), torch.zeros(1), torch.zeros(1), 999)]
+    )
 
 
 def test_a_pair_below_the_margin_is_no_evidence(whitener, monkeypatch):

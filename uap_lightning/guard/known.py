@@ -1,7 +1,7 @@
 """The patterns that a guard with memory knows: those of its store, and those it found itself."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,15 +9,11 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import plain
-from uap_lightning.streams.discovery import (
-    ONE_PATTERN,
-    RESERVOIR,
-    TEMPLATE_FROM,
-    Discovery,
-    Suspect,
-)
+from uap_lightning.streams.discovery import MOVING, Discovery
 from uap_lightning.streams.matching import explained, scores, templates
+from uap_lightning.streams.moving import moves_of, placed
 from uap_lightning.streams.store import FOUND, Known, PatternStore, name_for
+from uap_lightning.streams.suspects import ONE_PATTERN, RESERVOIR, TEMPLATE_FROM, Suspect
 from uap_lightning.streams.verification import Verdict, verify
 from uap_lightning.streams.whitening import Whitener
 
@@ -47,13 +43,14 @@ class Match:
         which: of ``names`` each image carries, N; -1 for none. On the CPU.
         score: of the best filter, N; minus infinity where nothing is known.
         names: of the known patterns.
-        patterns: K x 3 x H x W, pixel units.
+        carried: the pattern as it lies in each image that carries one, by the image's place:
+            3 x H x W, pixel units.
     """
 
     which: Tensor
     score: Tensor
     names: Sequence[str]
-    patterns: Tensor
+    carried: Mapping[int, Tensor]
 
 
 class KnownPatterns:
@@ -84,27 +81,46 @@ class KnownPatterns:
             self._stored = known
             self.gather()
 
-    def match(self, images: Tensor, residuals: Tensor) -> Match:
-        """The known pattern that each image carries.
+    def match(self, images: Tensor, residuals: Tensor, descriptions: Tensor) -> Match:
+        """The known pattern that each image carries, where it was found or moved.
 
         Args:
             images: float N x 3 x H x W, 0-255.
             residuals: the same, whitened, N x d.
+            descriptions: of these, N x e.
         """
-        names, patterns, filters = self._filters
+        names, patterns, filters, described = self._filters
         if not names:
             score = torch.full((len(images),), float("-inf"), device=images.device)
-            return Match(torch.full((len(images),), -1), score, names, patterns)
+            return Match(torch.full((len(images),), -1), score, names, {})
         best = scores(residuals, filters).max(dim=1)
+        score = best.values.clone()
         threshold = self.whitener.null.threshold(self.rate / len(names))
         which = torch.where(best.values > threshold, best.indices, -1)
+        carried = {}
         places = (which >= 0).nonzero()[:, 0]
         if len(places):
-            chosen, found = which[places], best.values[places]
-            one = (patterns[chosen], filters[chosen], found)
+            chosen = which[places]
+            laid = patterns[chosen]
+            one = (laid, filters[chosen], score[places])
             whole = explained(self.whitener, images[places], *one)
             which[places] = torch.where(whole, chosen, -1)
-        return Match(which.cpu(), best.values, names, patterns)
+            carried = dict(zip(places.tolist(), laid, strict=True))
+        near = scores(descriptions, described).max(dim=1)
+        threshold = self.whitener.spectral_null.threshold(MOVING * self.rate / len(names))
+        places = ((which < 0) & (near.values > threshold)).nonzero()[:, 0]
+        if len(places):
+            chosen = near.indices[places]
+            moves = moves_of(residuals[places], filters[chosen], self.whitener.size)
+            laid = placed(patterns[chosen], moves)
+            maps = filters[chosen].view_as(laid)
+            one = (laid, placed(maps, moves).flatten(1), moves.score)
+            whole = explained(self.whitener, images[places], *one)
+            whole &= moves.score > self.whitener.null.threshold(self.rate)
+            which[places] = torch.where(whole, chosen, -1)
+            score[places] = torch.where(whole, moves.score, score[places])
+            carried |= dict(zip(places.tolist(), laid, strict=True))
+        return Match(which.cpu(), score, names, carried)
 
     def refining(self) -> set[str]:
         """Names of patterns whose estimate more images would improve."""
@@ -182,8 +198,11 @@ class KnownPatterns:
         nothing = torch.zeros(0, 3, size, size, device=device)
         stacked = [pattern.to(device)[None] for pattern in patterns.values()]
         together = torch.cat([nothing, *stacked])
-        filters = templates(self.whitener, together) if stacked else nothing.flatten(1)
-        self._filters = (list(patterns), together, filters)
+        filters = described = nothing.flatten(1)
+        if stacked:
+            filters = templates(self.whitener, together)
+            described = self.whitener.descriptions(filters)
+        self._filters = (list(patterns), together, filters, described)
 
 
 def _references(suspect: Suspect, discovery: Discovery) -> Tensor:

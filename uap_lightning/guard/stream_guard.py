@@ -12,8 +12,9 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.guard.guard import Guard, full_precision
 from uap_lightning.guard.known import KnownPatterns, Match
 from uap_lightning.guard.stream_state import load_state, save_state
-from uap_lightning.streams.discovery import Discovery, Suspect
+from uap_lightning.streams.discovery import Discovery
 from uap_lightning.streams.store import PatternStore
+from uap_lightning.streams.suspects import Suspect
 from uap_lightning.streams.verification import Verdict
 from uap_lightning.streams.whitening import Whitener
 
@@ -63,7 +64,7 @@ class StreamGuard:
         whitener: fitted on photographs of the guard's size; None takes that of the guard's defence.
         store: where patterns are kept and shared; None keeps them in this process.
         rate: false alarms an image, of each known pattern's filter and of discovery.
-        memory: images whose sketches are kept (1.5 KB each).
+        memory: images whose sketches are kept (2 KB each).
         pixels: images that are kept whole (3 x H x W bytes each).
 
     Raises:
@@ -158,10 +159,10 @@ class StreamGuard:
                 f"{size} x {size}: resize them, or keep a guard for each size."
             )
         with full_precision(checked.device):
-            residuals = self.whitener(checked)
+            described = self.whitener.describe(checked)
             with self._lock:
                 self._known.read()
-                known, suspected = self._learn(checked, residuals)
+                known, suspected = self._learn(checked, *described)
         suspected |= known.which >= 0
         return self._answer(checked, suspected.to(checked.device), known)
 
@@ -178,28 +179,30 @@ class StreamGuard:
         for place, which in enumerate(known.which.tolist()):
             if which >= 0:
                 names[place] = known.names[which]
-                used[place] = (images[place] - known.patterns[which]).clamp(0, 255)
+                used[place] = (images[place] - known.carried[place]).clamp(0, 255)
         logits = self.guard.network(used)
         perturbed = suspected | (score > 0)
         return StreamInspection(logits, names, known.score, suspected, perturbed, used)
 
-    def _learn(self, images: Tensor, residuals: Tensor) -> tuple[Match, Tensor]:
+    def _learn(
+        self, images: Tensor, residuals: Tensor, descriptions: Tensor
+    ) -> tuple[Match, Tensor]:
         """Show discovery what no finished pattern explains.
 
         Returns:
             what is known afterwards of each image, and which are suspected, bool N.
         """
         suspected = torch.zeros(len(images), dtype=torch.bool)
-        known = self._known.match(images, residuals)
+        known = self._known.match(images, residuals, descriptions)
         refining = self._known.refining()
         which = known.which.tolist()
         shown = [n for n, w in enumerate(which) if w < 0 or known.names[w] in refining]
         if not shown:
             return known, suspected
         pixels = images[shown].round().to(torch.uint8)
-        observed = self.discovery.observe(pixels, residuals[shown])
+        observed = self.discovery.observe(pixels, residuals[shown], descriptions[shown])
         if self._known.follow(self.discovery, self._predict, self.guard.network.name):
-            known = self._known.match(images, residuals)
+            known = self._known.match(images, residuals, descriptions)
         for place, suspect in zip(shown, observed, strict=True):
             suspected[place] = suspect is not None and suspect.harmful is not False
         return known, suspected

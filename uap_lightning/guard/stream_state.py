@@ -21,11 +21,13 @@ from uap_lightning.core.storage import (
     write_tensors,
 )
 from uap_lightning.guard.known import Found
-from uap_lightning.streams.discovery import RESERVOIR, SUSPECTS, Discovery, Suspect
+from uap_lightning.streams.discovery import SUSPECTS, Discovery
 from uap_lightning.streams.fitted import whitener_of
 from uap_lightning.streams.memory import SMALL, Memory
-from uap_lightning.streams.sketches import BITS
+from uap_lightning.streams.sketches import BITS, DESCRIBED
+from uap_lightning.streams.suspects import RESERVOIR, Suspect
 from uap_lightning.streams.verification import Verdict
+from uap_lightning.streams.whitening import description_pairs
 
 STATE = "stream.json"
 _LARGEST_MEMORY = 10_000_000
@@ -168,8 +170,8 @@ def load_state(
         own = _below(f"suspect {number}", tensors)
         pattern = own["pattern"].to(device) if "pattern" in own else None
         suspect = Suspect(
-            own["images"], own["template"].to(device), saved.count, saved.latest, pattern,
-            saved.estimated, saved.harmful,
+            own["images"], own["template"].to(device), own["description"].to(device), saved.count,
+            saved.latest, pattern, saved.estimated, saved.harmful,
         )  # fmt: skip
         discovery.suspects.append(suspect)
         found.append(Found(suspect, saved.name, saved.verdict, saved.verified))
@@ -198,6 +200,7 @@ def _tensors_of(discovery: Discovery) -> dict[str, Tensor]:
     tensors = {
         "memory.numbers": torch.from_numpy(memory.numbers[:filled]),
         "memory.sketches": torch.from_numpy(memory.sketches[:filled].view(np.int64)),
+        "memory.described": torch.from_numpy(memory.described[:filled].view(np.int64)),
         "memory.lengths": torch.from_numpy(memory.lengths[:filled]),
         "memory.thumbnails": memory.thumbnails[:filled],
         "memory.whole": torch.cat([*whole, *(image[None] for image in memory.whole.values())]),
@@ -207,6 +210,7 @@ def _tensors_of(discovery: Discovery) -> dict[str, Tensor]:
     for number, suspect in enumerate(discovery.suspects):
         tensors[f"suspect {number}.images"] = suspect.images
         tensors[f"suspect {number}.template"] = suspect.template
+        tensors[f"suspect {number}.description"] = suspect.description
         if suspect.pattern is not None:
             tensors[f"suspect {number}.pattern"] = suspect.pattern
     return tensors
@@ -216,6 +220,7 @@ def _restore_memory(memory: Memory, content: Content, tensors: dict[str, Tensor]
     filled = len(tensors["numbers"])
     memory.numbers[:filled] = tensors["numbers"].numpy()
     memory.sketches[:filled] = tensors["sketches"].numpy().view(np.uint64)
+    memory.described[:filled] = tensors["described"].numpy().view(np.uint64)
     memory.lengths[:filled] = tensors["lengths"].numpy()
     memory.thumbnails[:filled] = tensors["thumbnails"]
     memory.seen = content.remembered
@@ -240,6 +245,7 @@ def _fits(content: Content, tensors: dict[str, Tensor]) -> bool:
     expected = {
         "memory.numbers": ((filled,), torch.int64),
         "memory.sketches": ((filled, BITS // 64), torch.int64),
+        "memory.described": ((filled, DESCRIBED // 64), torch.int64),
         "memory.lengths": ((filled,), torch.float32),
         "memory.thumbnails": ((filled, SMALL), torch.float16),
         "memory.whole": ((kept, *image), torch.uint8),
@@ -250,6 +256,8 @@ def _fits(content: Content, tensors: dict[str, Tensor]) -> bool:
         held = max(1, _count(f"{name}.images", tensors, RESERVOIR))
         expected[f"{name}.images"] = ((held, *image), torch.uint8)
         expected[f"{name}.template"] = ((3 * content.size**2,), torch.float32)
+        described = 3 * content.size * description_pairs(content.size)
+        expected[f"{name}.description"] = ((described,), torch.float32)
         if saved.estimated:
             expected[f"{name}.pattern"] = (image, torch.float32)
     given = {k: (tuple(t.shape), t.dtype) for k, t in tensors.items() if "whitener." not in k}

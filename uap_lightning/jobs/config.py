@@ -13,11 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.core.storage import digest_of
 from uap_lightning.jobs import schema
 from uap_lightning.jobs.check import check_objects, check_values, not_arguments
 from uap_lightning.jobs.identity import further_overrides
 
 T = TypeVar("T")
+
+_LONGEST = 85  # characters of the name of an evaluation, without what is told further
 
 # The rectifier that suits a data option, where none is chosen: the paper trains its PRN on
 # ImageNet, and a few hundred photographs are learnt a little longer than a few.
@@ -152,4 +155,6 @@ def evaluation_name(*, _root_: DictConfig) -> str:
     bank = _root_.bank.path
     family = _root_.attack.name if bank is None else Path(str(bank)).resolve().name
     tested = [_root_.network.name, *crafted, family, _root_.norm.name, _root_.data.name]
-    return "-".join([trained, "on", *tested, f"seed{_root_.seed}"])
+    name = "-".join([trained, "on", *tested, f"seed{_root_.seed}"])
+    # With what is told further it must fit a file system.
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}-{digest_of(name)[:8]}"

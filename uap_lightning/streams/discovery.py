@@ -1,57 +1,33 @@
 """Discovery: the second image with a pattern gives it away, and each later one adds to it."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from uap_lightning.streams.estimation import estimate
-from uap_lightning.streams.matching import explained, scores, templates
+from uap_lightning.streams.matching import explained, scores
 from uap_lightning.streams.memory import Memory
+from uap_lightning.streams.moving import in_step, moves_of
 from uap_lightning.streams.photographs import same_photograph, thumbnails
-from uap_lightning.streams.sketches import Sketches, sketch
+from uap_lightning.streams.sketches import DESCRIBED, Sketches, sketch
+from uap_lightning.streams.suspects import (
+    RESERVOIR,
+    TEMPLATE_FROM,
+    Suspect,
+    one_pattern,
+    reestimate,
+)
 from uap_lightning.streams.whitening import Whitener
 
-# Images of a suspect that are kept to estimate its pattern from.
-RESERVOIR = 64
 # Numbers of images at which the pattern is estimated anew.
 MILESTONES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-# From so many on, the estimate is the better template; below, the mean residual.
-TEMPLATE_FROM = 4
 # Deviations of a sketch above which full residuals are compared.
 _CANDIDATE = 4.0
+# Share of the false alarms that is left to patterns that move.
+MOVING = 0.1
 # Deviations of a sketch that are taken for a pair where the pixels are gone.
 _CERTAIN = 8.0
-# Correlation of two templates that are one pattern's.
-ONE_PATTERN = 0.5
 # Suspects that are kept.
 SUSPECTS = 32
-
-
-@dataclass(eq=False)
-class Suspect:
-    """Images that seem to carry one pattern.
-
-    Attributes:
-        images: of different photographs, uint8 K x 3 x H x W, at most ``RESERVOIR``, on the CPU.
-        template: of length 1, d.
-        count: images seen with it, those that are not kept too.
-        latest: number of the latest of them, in the order of the stream.
-        pattern: estimated from ``images``, 3 x H x W; None while there is one image alone.
-        estimated: from how many images.
-        harmful: what verification said of the latest estimate; None where it has not looked.
-        into: the suspect that it became part of.
-    """
-
-    images: Tensor
-    template: Tensor
-    count: int
-    latest: int = 0
-    pattern: Tensor | None = None
-    estimated: int = 0
-    harmful: bool | None = None
-    into: "Suspect | None" = None
 
 
 class Discovery:
@@ -89,31 +65,43 @@ class Discovery:
         self.seen = 0
 
     @torch.no_grad()
-    def observe(self, images: Tensor, residuals: Tensor) -> list[Suspect | None]:
+    def observe(
+        self, images: Tensor, residuals: Tensor, descriptions: Tensor | None = None
+    ) -> list[Suspect | None]:
         """Take in images and say which suspect each belongs to.
 
         Args:
             images: uint8 N x 3 x H x W.
             residuals: the same, whitened, N x d.
+            descriptions: of these, N x e; without them, patterns that move are not looked for.
         """
-        small = thumbnails(images)
-        found = [self._place(*one) for one in zip(images, residuals, small, strict=True)]
+        described = [None] * len(images) if descriptions is None else descriptions
+        rows = zip(images, residuals, described, thumbnails(images), strict=True)
+        found = [self._place(*one) for one in rows]
         for suspect in self.suspects:
             self._refine(suspect)
         self._merge()
-        return [None if suspect is None else _whole(suspect) for suspect in found]
+        return [None if suspect is None else suspect.whole() for suspect in found]
 
-    def _place(self, image: Tensor, residual: Tensor, thumbnail: Tensor) -> Suspect | None:
+    def _place(
+        self, image: Tensor, residual: Tensor, description: Tensor | None, thumbnail: Tensor
+    ) -> Suspect | None:
         """The suspect of one image; without one, the image is remembered."""
         self.seen += 1
         suspect = self._match(image, residual)
-        joined = suspect is not None and self._join(suspect, image)
-        if suspect is not None and joined:
+        if suspect is not None and self._join(suspect, image):
             return suspect
-        words = sketch(residual[None])[0]
+        if description is not None:
+            suspect = self._match_moved(image, residual, description)
+            if suspect is not None:
+                return suspect
+        words, described = sketch(residual[None])[0], None
         suspect = self._pair(image, residual, words, thumbnail)
+        if suspect is None and description is not None:
+            described = sketch(description[None], DESCRIBED)[0]
+            suspect = self._pair_moved(image, residual, description, described)
         if suspect is None:
-            self.memory.add(image, words, float(residual.norm()), thumbnail)
+            self.memory.add(image, words, float(residual.norm()), thumbnail, described)
         return suspect
 
     def _match(self, image: Tensor, residual: Tensor) -> Suspect | None:
@@ -133,6 +121,28 @@ class Discovery:
             if bool(explained(self.whitener, image[None].float(), *one)):
                 return suspect
         return None
+
+    def _match_moved(self, image: Tensor, residual: Tensor, description: Tensor) -> Suspect | None:
+        """The suspect whose template an image carries in another place; the image joins it."""
+        if not self.suspects:
+            return None
+        stacked = torch.stack([suspect.description for suspect in self.suspects])
+        found = scores(description[None], stacked)[0]
+        threshold = self.whitener.spectral_null.threshold(MOVING * self.rate / len(self.suspects))
+        best = int(found.argmax())
+        if float(found[best]) <= threshold:
+            return None
+        suspect = self.suspects[best]
+        moves = moves_of(residual[None], suspect.template, self.whitener.size)
+        if float(moves.score) <= max(self.whitener.null.threshold(self.rate), self.least / 2):
+            return None
+        stepped = in_step(image[None].cpu(), moves)[0]
+        if suspect.pattern is not None and suspect.estimated >= TEMPLATE_FROM:
+            one = (suspect.pattern[None], suspect.template[None], moves.score)
+            given = stepped[None].to(residual.device).float()
+            if not bool(explained(self.whitener, given, *one)):
+                return None
+        return suspect if self._join(suspect, stepped) else None
 
     def _join(self, suspect: Suspect, image: Tensor) -> bool:
         """Add an image to a suspect, unless it is no evidence that there is one."""
@@ -174,11 +184,43 @@ class Discovery:
                     images.append(whole)
         if not partners:
             return None
-        memory.forget(partners)
+        return self._suspect(images, residual, partners)
+
+    def _pair_moved(
+        self, image: Tensor, residual: Tensor, description: Tensor, described: Sketches
+    ) -> Suspect | None:
+        """Make a suspect of an image and those in memory that have its pattern in other places."""
+        memory, whitener = self.memory, self.whitener
+        found = memory.search_described(described)
+        rate = self.rate / max(1, len(memory))
+        threshold, least = whitener.spectral_null.threshold(MOVING * rate), self.least
+        least = max(least, whitener.null.threshold(self.rate))
+        partners, images = [], [image.cpu()]
+        for place in np.flatnonzero(found > _CANDIDATE).tolist():
+            whole = memory.whole.get(int(memory.numbers[place]))
+            if whole is None:
+                continue
+            other, descriptions = whitener.describe(whole[None].to(residual.device))
+            if float(scores(description[None], descriptions)) <= threshold:
+                continue
+            moves = moves_of(other, residual, whitener.size)
+            stepped = in_step(whole[None], moves)
+            known = thumbnails(torch.stack(images))
+            if float(moves.score) > least and not bool(
+                same_photograph(thumbnails(stepped), known).any()
+            ):
+                partners.append(place)
+                images.append(stepped[0])
+        return self._suspect(images, residual, partners) if partners else None
+
+    def _suspect(self, images: list[Tensor], residual: Tensor, partners: list[int]) -> Suspect:
+        """A suspect of an image, whose residual is the template, and its partners in memory."""
+        self.memory.forget(partners)
         if len(self.suspects) == SUSPECTS:
             self._evict()
+        description = self.whitener.descriptions(residual)[0]
         kept = torch.stack(images[:RESERVOIR])
-        suspect = Suspect(kept, residual.clone(), 1 + len(partners), self.seen)
+        suspect = Suspect(kept, residual.clone(), description, 1 + len(partners), self.seen)
         self.suspects.append(suspect)
         return suspect
 
@@ -186,10 +228,12 @@ class Discovery:
         """Let go of the suspect that is least likely to be missed."""
         gone = min(self.suspects, key=lambda s: (s.harmful is True, s.count, s.latest))
         self.suspects.remove(gone)
-        residuals = self.whitener(gone.images.to(gone.template.device))
-        rows = zip(gone.images, sketch(residuals), residuals, thumbnails(gone.images), strict=True)
-        for image, words, residual, thumbnail in rows:
-            self.memory.add(image, words, float(residual.norm()), thumbnail)
+        residuals, descriptions = self.whitener.describe(gone.images.to(gone.template.device))
+        words, described = sketch(residuals), sketch(descriptions, DESCRIBED)
+        lengths = residuals.norm(dim=1).tolist()
+        rows = zip(gone.images, words, lengths, thumbnails(gone.images), described, strict=True)
+        for row in rows:
+            self.memory.add(*row)
 
     def _refine(self, suspect: Suspect) -> None:
         """Estimate a suspect's pattern anew where enough images have come."""
@@ -202,7 +246,7 @@ class Discovery:
         """Make one of suspects whose templates are one pattern's, the later of the earlier."""
         for later in reversed(self.suspects[1:]):
             for earlier in self.suspects[: self.suspects.index(later)]:
-                if self._one_pattern(earlier, later):
+                if one_pattern(self.whitener, earlier, later):
                     small = thumbnails(later.images)
                     new = ~same_photograph(small, thumbnails(earlier.images)).any(dim=1)
                     earlier.images = torch.cat([earlier.images, later.images[new]])[:RESERVOIR]
@@ -212,39 +256,3 @@ class Discovery:
                     self.suspects.remove(later)
                     self._refine(earlier)
                     break
-
-    def _one_pattern(self, some: Suspect, other: Suspect) -> bool:
-        """Whether two suspects are images of one pattern, and not of a part of it."""
-        if float(some.template @ other.template) <= ONE_PATTERN:
-            return False
-        if some.harmful is not other.harmful and False in (some.harmful, other.harmful):
-            return False
-        for whole, images in ((some, other.images), (other, some.images)):
-            if whole.pattern is not None and whole.estimated >= TEMPLATE_FROM:
-                given = images.to(whole.pattern.device).float()
-                filters = whole.template.expand(len(given), -1)
-                found = scores(self.whitener(given), whole.template[None])[:, 0]
-                patterns = whole.pattern.expand_as(given)
-                part = explained(self.whitener, given, patterns, filters, found)
-                if float(part.double().mean()) < 0.5:
-                    return False
-        return True
-
-
-def _whole(suspect: Suspect) -> Suspect:
-    """The suspect, or the one that it became part of."""
-    while suspect.into is not None:
-        suspect = suspect.into
-    return suspect
-
-
-def reestimate(whitener: Whitener, suspect: Suspect) -> None:
-    """Estimate a suspect's pattern from all its images, at least 2, and make its template."""
-    images = suspect.images.to(whitener.power.device)
-    suspect.pattern = estimate(images)
-    suspect.estimated = len(images)
-    if suspect.estimated >= TEMPLATE_FROM:
-        suspect.template = templates(whitener, suspect.pattern[None])[0]
-    else:
-        mean = whitener(images).mean(dim=0)
-        suspect.template = mean / mean.norm().clamp_min(1e-6)

@@ -48,8 +48,9 @@ def whitener_of(tensors: Mapping[str, Tensor], size: int, path: Path) -> Whitene
                 f"{path} has {found} under {name}: expected {tuple(own.shape)} {own.dtype}, the "
                 f"statistics of photographs of side {size}; put the original back."
             )
-    positive = [tensors["power"], tensors["length"], tensors["numbers"][-3:]]
-    finite = bool(tensors["numbers"].isfinite().all())
+    numbers = [tensors["numbers"], tensors["spectral_numbers"]]
+    positive = [tensors["power"], tensors["length"], *(one[-3:] for one in numbers)]
+    finite = all(bool(one.isfinite().all()) for one in numbers)
     if not finite or not all(bool(((t > 0) & t.isfinite()).all()) for t in positive):
         raise UapError(
             f"{path} holds statistics that are not finite and above 0, which no photographs have: "

@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uap_lightning.streams.sketches import BITS, Sketches, sketch_scores
+from uap_lightning.streams.sketches import BITS, DESCRIBED, Sketches, sketch_scores
 
+# Zeros and ones in turn, where no description was taken.
+_HALF = np.uint64(0x5555555555555555)
 # Numbers of a thumbnail.
 SMALL = 256
 
@@ -21,12 +23,13 @@ class Memory:
     the images came from.
 
     Args:
-        most: images whose sketches (1,024 bytes) and thumbnails (512 bytes) are kept.
+        most: images whose sketches (1,024 and 448 bytes) and thumbnails (512 bytes) are kept.
         pixels: images that are kept whole.
 
     Attributes:
         numbers: of the image at each place, counted from the first ever added; -1 where none is.
-        sketches: of each.
+        sketches: of each image's residual.
+        described: sketches of its description.
         lengths: of each image's residual: 1, or less where it is nearly flat.
         thumbnails: of each, half precision.
         whole: by number, uint8, 3 x H x W.
@@ -39,6 +42,7 @@ class Memory:
         self.numbers: NDArray[np.int64] = np.full(most, -1, np.int64)
         # The system gives the pages of zeros away when they are written.
         self.sketches: Sketches = np.zeros((most, BITS // 64), np.uint64)
+        self.described: Sketches = np.zeros((most, DESCRIBED // 64), np.uint64)
         self.lengths: NDArray[np.float32] = np.zeros(most, np.float32)
         self.thumbnails = torch.zeros(most, SMALL, dtype=torch.float16)
         self.whole: OrderedDict[int, Tensor] = OrderedDict()
@@ -47,11 +51,20 @@ class Memory:
     def __len__(self) -> int:
         return int((self.numbers >= 0).sum())
 
-    def add(self, image: Tensor, words: Sketches, length: float, thumbnail: Tensor) -> None:
+    def add(
+        self,
+        image: Tensor,
+        words: Sketches,
+        length: float,
+        thumbnail: Tensor,
+        described: Sketches | None = None,
+    ) -> None:
         """Remember an image (uint8, 3 x H x W); the oldest makes room."""
         place = self.seen % self.most
         self.numbers[place] = self.seen
         self.sketches[place] = words
+        # Nothing agrees with half of the bits but by chance.
+        self.described[place] = _HALF if described is None else described
         self.lengths[place] = length
         self.thumbnails[place] = thumbnail
         # A copy: a view would keep the whole batch.
@@ -62,8 +75,15 @@ class Memory:
 
     def search(self, words: Sketches) -> NDArray[np.float32]:
         """Deviations by which a sketch agrees with that of each place; -infinity of empty ones."""
+        return self._search(words, self.sketches)
+
+    def search_described(self, words: Sketches) -> NDArray[np.float32]:
+        """The same of the sketch of a description."""
+        return self._search(words, self.described)
+
+    def _search(self, words: Sketches, among: Sketches) -> NDArray[np.float32]:
         filled = min(self.seen, self.most)
-        found = sketch_scores(words[None], self.sketches[:filled])
+        found = sketch_scores(words[None], among[:filled])
         found[:, self.numbers[:filled] < 0] = -np.inf
         return found.reshape(-1)
 

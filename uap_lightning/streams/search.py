@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.streams.discovery import RESERVOIR, Discovery, Suspect, reestimate
+from uap_lightning.streams.discovery import Discovery
 from uap_lightning.streams.matching import scores, templates
 from uap_lightning.streams.photographs import same_photograph, thumbnails
 from uap_lightning.streams.store import Known
+from uap_lightning.streams.suspects import RESERVOIR, Suspect, reestimate
 from uap_lightning.streams.whitening import Whitener
 
 # Where statistics come from the collection itself, a pair below is no evidence: among 240,000 pairs

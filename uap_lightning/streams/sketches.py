@@ -9,16 +9,20 @@ BITS = 8_192
 Sketches = NDArray[np.uint64]
 
 
-def sketch(residuals: Tensor) -> Sketches:
-    """The signs of 8,192 of a residual's numbers: N x d to N x 128 words.
+# Of a description, so that all that is remembered of a million images fits in 2 GB.
+DESCRIBED = 3_584
+
+
+def sketch(residuals: Tensor, bits: int = BITS) -> Sketches:
+    """The signs of 8,192 (``bits``) of a residual's numbers: N x d to N x 128 words of 64.
 
     Whitened numbers are nearly independent, so that any of them tell as much as a random
     projection would, at no cost; which ones is the same in every process. Signs keep 2 / pi of a
-    small correlation.
+    small correlation. Where there are fewer numbers than bits, some are taken twice.
     """
     length = residuals.shape[1]
     order = torch.randperm(length, generator=torch.Generator().manual_seed(length))
-    chosen = order[: min(BITS, length)].to(residuals.device)
+    chosen = order[torch.arange(bits) % length].to(residuals.device)
     signs = (residuals[:, chosen] > 0).cpu().numpy()
     return np.packbits(signs, axis=1).view(np.uint64)
 

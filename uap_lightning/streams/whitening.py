@@ -46,6 +46,7 @@ class Whitener(nn.Module):
         length: length of a residual before normalising, the median of those fitted on.
         null: distribution of the scores of clean pairs, as numbers; see
             :class:`~uap_lightning.streams.null.Null`.
+        spectral_null: the same of the scores of descriptions.
 
     Raises:
         UapError: the size is below 64.
@@ -54,6 +55,7 @@ class Whitener(nn.Module):
     power: Tensor
     length: Tensor
     numbers: Tensor
+    spectral_numbers: Tensor
     _colours: Tensor
 
     def __init__(self, size: int) -> None:
@@ -66,6 +68,7 @@ class Whitener(nn.Module):
         self.register_buffer("power", torch.ones(3, size, size // 2 + 1))
         self.register_buffer("length", torch.ones(()))
         self.register_buffer("numbers", torch.zeros(len(Null.FIELDS), dtype=torch.float64))
+        self.register_buffer("spectral_numbers", torch.zeros_like(self.numbers))
         self.register_buffer("_colours", opponent(), persistent=False)
 
     @property
@@ -78,6 +81,11 @@ class Whitener(nn.Module):
         """How the scores of clean pairs are distributed."""
         return Null(*self.numbers.tolist())
 
+    @property
+    def spectral_null(self) -> Null:
+        """How the scores of clean pairs' descriptions are distributed."""
+        return Null(*self.spectral_numbers.tolist())
+
     def forward(self, images: Tensor) -> Tensor:
         """Whitened residuals of images.
 
@@ -87,9 +95,28 @@ class Whitener(nn.Module):
         Returns:
             float N x d.
         """
-        residuals = self._whitened(images)
-        lengths = residuals.norm(dim=1, keepdim=True)
-        return residuals / torch.maximum(lengths, self.length)
+        return self._of_length(self._residuals(self._spectra(images)))
+
+    def describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Whitened residuals, and what does not change when the pattern in them is moved.
+
+        The second is made of the amplitudes of a residual's spectrum, which neither a shift round
+        the edges nor a change of sign alters: the difference of each two neighbours along a row of
+        frequencies over their sum, so that no smooth trend is left, brought to length 1.
+
+        Args:
+            images: N x 3 x H x W, RGB, 0-255, uint8 or float.
+
+        Returns:
+            residuals, float N x d; descriptions, float N x e, with e of
+            :func:`description_pairs` for each row of each colour.
+        """
+        spectra = self._spectra(images)
+        return self._of_length(self._residuals(spectra)), _description(spectra)
+
+    def descriptions(self, residuals: Tensor) -> Tensor:
+        """Descriptions of residuals, N x d, as :meth:`describe` gives those of images."""
+        return _description(torch.fft.rfft2(residuals.view(-1, 3, self.size, self.size)))
 
     @torch.no_grad()
     def fit(self, images: Tensor, *, shifted: bool = False) -> "Whitener":
@@ -117,26 +144,33 @@ class Whitener(nn.Module):
             )
         chosen = images[torch.linspace(0, len(images) - 1, min(MOST, len(images))).long()]
         third = torch.arange(len(chosen)) % 3 == 2
-        spectra = [
+        powers = [
             torch.fft.rfft2(self._local(b)).abs().square() for b in self._parts(chosen[~third])
         ]
-        middle = torch.cat(spectra).median(dim=0).values
+        middle = torch.cat(powers).median(dim=0).values
         # Neighbouring frequencies share what so few images tell badly.
         smooth = functional.avg_pool2d(
             functional.pad(middle[None], (1, 1, 1, 1), mode="reflect"), 3, 1
         )[0]
         self.power.copy_(smooth.sqrt().clamp_min(1e-6))
-        whitened = torch.cat([self._whitened(batch) for batch in self._parts(chosen[third])])
+        parts = [self._spectra(batch) for batch in self._parts(chosen[third])]
+        whitened = torch.cat([self._residuals(part) for part in parts])
         self.length.copy_(whitened.norm(dim=1).median())
-        held = torch.cat([self(batch) for batch in self._parts(chosen[third])])
-        other = held
+        held, described = self._of_length(whitened), torch.cat([_description(p) for p in parts])
+        other, mirrored = held, described
         if shifted:
             maps = held.view(-1, 3, self.size, self.size)
             by = (self.size // 3 | 1, self.size // 5 | 1)
             other = maps.roll(by, (-2, -1)).flatten(1)
-        scores = held @ other.T * math.sqrt(self.dimension)
-        upper = torch.triu(torch.ones_like(scores, dtype=torch.bool), 1)
-        self.numbers.copy_(torch.tensor(fit_null(scores[upper]).values()))
+            # Shifting changes no amplitude; in the mirror they are those of other frequencies.
+            mirrored = self.descriptions(maps.flip(-1))
+        for numbers, some, others in (
+            (self.numbers, held, other),
+            (self.spectral_numbers, described, mirrored),
+        ):
+            scores = some @ others.T * math.sqrt(some.shape[1])
+            upper = torch.triu(torch.ones_like(scores, dtype=torch.bool), 1)
+            numbers.copy_(torch.tensor(fit_null(scores[upper]).values()))
         return self
 
     def _parts(self, images: Tensor) -> Iterator[Tensor]:
@@ -149,10 +183,33 @@ class Whitener(nn.Module):
         high = colours - _blurred(colours)
         return high / (_window_mean(high.square()).sqrt() + FLOOR)
 
-    def _whitened(self, images: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft2(self._local(images)) / self.power
-        whitened: Tensor = torch.fft.irfft2(spectrum, s=(self.size, self.size))
+    def _spectra(self, images: Tensor) -> Tensor:
+        spectra: Tensor = torch.fft.rfft2(self._local(images)) / self.power
+        return spectra
+
+    def _residuals(self, spectra: Tensor) -> Tensor:
+        whitened: Tensor = torch.fft.irfft2(spectra, s=(self.size, self.size))
         return whitened.flatten(1)
+
+    def _of_length(self, residuals: Tensor) -> Tensor:
+        lengths = residuals.norm(dim=1, keepdim=True)
+        return residuals / torch.maximum(lengths, self.length)
+
+
+def description_pairs(size: int) -> int:
+    """Pairs of neighbouring frequencies in each row of a description of images of this side."""
+    return (size - 1) // 2 // 2
+
+
+def _description(spectra: Tensor) -> Tensor:
+    """Differences of neighbouring amplitudes over their sum: N x 3 x H x (W / 2 + 1) to N x e."""
+    amplitudes = spectra.abs()
+    # Without the first column and the last of an even width: their halves mirror each other.
+    ends = 1 + 2 * description_pairs(amplitudes.shape[-2])
+    some, others = amplitudes[..., 1:ends:2], amplitudes[..., 2:ends:2]
+    differences = ((some - others) / (some + others).clamp_min(1e-6)).flatten(1)
+    unit: Tensor = differences / differences.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return unit
 
 
 def _blurred(maps: Tensor) -> Tensor:
