@@ -16,7 +16,7 @@ import torch
 
 from uap_lightning.networks.efficientnet_lite import efficientnet_lite
 from uap_lightning.streams.matching import scores
-from uap_lightning.streams.sketches import BITS, sketch, sketch_scores
+from uap_lightning.streams.sketches import BITS, DESCRIBED, sketch, sketch_scores
 from uap_lightning.streams.whitening import Whitener
 
 
@@ -35,15 +35,22 @@ def main() -> None:
     images = torch.randint(0, 256, shape, generator=generator).float()
     network = efficientnet_lite(0).eval()
     whitener = Whitener(options.size)
-    residuals = whitener(images)
-    filters = torch.nn.functional.normalize(torch.randn(options.known, residuals.shape[1]))
-    memory = np.random.default_rng(0).integers(0, 2**63, (options.memory, BITS // 64), np.uint64)
+    residuals, described = whitener.describe(images)
+    normalise = torch.nn.functional.normalize
+    filters = normalise(torch.randn(options.known, residuals.shape[1]))
+    moved = normalise(torch.randn(options.known, described.shape[1]))
+    generated = np.random.default_rng(0)
+    memory, places = (
+        generated.integers(0, 2**63, (options.memory, bits // 64), np.uint64)
+        for bits in (BITS, DESCRIBED)
+    )
     parts: dict[str, Callable[[], object]] = {
         "network": lambda: network(images),
         "whitening": lambda: whitener(images),
-        "matching": lambda: scores(residuals, filters),
-        "sketch": lambda: sketch(residuals),
-        "search": lambda: sketch_scores(sketch(residuals), memory),
+        "whitening and description": lambda: whitener.describe(images),
+        "matching": lambda: (scores(residuals, filters), scores(described, moved)),
+        "sketch and search": lambda: sketch_scores(sketch(residuals), memory),
+        "the same of descriptions": lambda: sketch_scores(sketch(described, DESCRIBED), places),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for number in range(options.rounds + 1):

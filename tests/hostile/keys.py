@@ -53,7 +53,12 @@ BASE = {
     "export": ("network=tiny", DEFENSE, "output=guard.pt2"),
 }
 # What a value out of the ordinary is right for.
-FINE = {("norm.p", "inf"), ("callbacks.progress.console_kwargs.stderr", "[1]")}
+FINE = {
+    ("norm.p", "inf"),
+    ("callbacks.progress.console_kwargs.stderr", "[1]"),
+    ("callbacks.progress.console_kwargs.stderr", "abc"),
+    ("callbacks.checkpoint.train_time_interval.seconds", "1.5"),
+}
 
 
 def words(command: str, material: Path, *more: str) -> list[str]:
