@@ -122,6 +122,13 @@ def test_a_scene_that_moves_is_no_evidence(whitener):
     assert not observe(whitener, torch.cat([frames, 255 - frames])).suspects
 
 
+def test_overlapping_crops_of_one_photograph_are_no_evidence(whitener):
+    wide = scenes(1, size=80, seed=6)[0]
+    places = [(0, 0), (1, 0), (3, 9), (7, 2), (12, 12), (16, 5), (2, 15), (9, 9)]
+    crops = torch.stack([wide[:, y : y + 64, x : x + 64] for y, x in places])
+    assert not observe(whitener, crops).suspects
+
+
 def test_clean_streams_have_no_suspects_though_all_places_are_tried(whitener):
     images = scenes(150, seed=7)
     assert not observe(whitener, images).suspects

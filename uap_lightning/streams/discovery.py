@@ -7,7 +7,7 @@ from torch import Tensor
 from uap_lightning.streams.matching import explained, scores
 from uap_lightning.streams.memory import Memory
 from uap_lightning.streams.moving import in_step, moves_of
-from uap_lightning.streams.photographs import same_photograph, thumbnails
+from uap_lightning.streams.photographs import same_photograph, same_scene, thumbnails
 from uap_lightning.streams.sketches import DESCRIBED, Sketches, sketch
 from uap_lightning.streams.suspects import (
     RESERVOIR,
@@ -137,6 +137,8 @@ class Discovery:
         if float(moves.score) <= max(self.whitener.null.threshold(self.rate), self.least / 2):
             return None
         stepped = in_step(image[None].cpu(), moves)[0]
+        if suspect.estimated < TEMPLATE_FROM and bool(same_scene(stepped, suspect.images).any()):
+            return None
         if suspect.pattern is not None and suspect.estimated >= TEMPLATE_FROM:
             one = (suspect.pattern[None], suspect.template[None], moves.score)
             given = stepped[None].to(residual.device).float()
@@ -178,7 +180,8 @@ class Discovery:
                     partners.append(place)
             else:
                 other = self.whitener(whole[None].to(residual.device))
-                if float(scores(residual[None], other)) > threshold:
+                score = float(scores(residual[None], other))
+                if score > threshold and not bool(same_scene(image.cpu(), whole[None])):
                     partners.append(place)
                     small = torch.cat([small, memory.thumbnails[place][None].float()])
                     images.append(whole)
@@ -204,13 +207,11 @@ class Discovery:
             if float(scores(description[None], descriptions)) <= threshold:
                 continue
             moves = moves_of(other, residual, whitener.size)
-            stepped = in_step(whole[None], moves)
-            known = thumbnails(torch.stack(images))
-            if float(moves.score) > least and not bool(
-                same_photograph(thumbnails(stepped), known).any()
-            ):
+            stepped = in_step(whole[None], moves)[0]
+            alike = same_scene(stepped, torch.stack(images))
+            if float(moves.score) > least and not bool(alike.any()):
                 partners.append(place)
-                images.append(stepped[0])
+                images.append(stepped)
         return self._suspect(images, residual, partners) if partners else None
 
     def _suspect(self, images: list[Tensor], residual: Tensor, partners: list[int]) -> Suspect:
