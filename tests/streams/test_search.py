@@ -57,6 +57,11 @@ def test_a_sample_ends_where_everything_is_alike():
     assert len(looked_at) == 17  # 4 x 50 images
 
 
+def looked(whitener, images, *templates, batch=8):
+    filters = Filters(whitener, templates, 1e-4)
+    return [filters.look(some) for some in images.split(batch)]
+
+
 @pytest.mark.parametrize("images", [scenes(2), scenes(1).repeat(40, 1, 1, 1)], ids=["2", "1"])
 def test_too_few_photographs_are_refused_in_one_sentence(images):
     with pytest.raises(UapError, match=r"of \d different photographs .*at least 12.*add other"):
@@ -80,21 +85,23 @@ def test_thresholds_have_a_margin_and_share_the_rate(whitener):
 
 def test_what_is_known_is_no_news(whitener):
     images = attacked(scenes(30, seed=3), [4, 11, 20])
-    [suspect] = discover(whitener, images.split(8), [], 1e-4)
+    [suspect] = discover(whitener, looked(whitener, images), 1e-4)
     assert suspect.count == 3
     [pattern] = found_patterns([suspect])
     assert pattern.estimated == 3
     assert torch.cosine_similarity(pattern.rho.flatten(), SIGNS.flatten().float(), 0) > 0.6
-    assert discover(whitener, images.split(8), [pattern], 1e-4) == []
+    assert discover(whitener, looked(whitener, images, pattern.template), 1e-4) == []
 
 
 def test_images_whose_pixels_were_gone_are_looked_for_again(whitener, monkeypatch):
     images = attacked(scenes(30, seed=3), [0, 10, 28])
     monkeypatch.setattr(search, "_WHOLE", 3 * 64**2 * 2)
-    [suspect] = discover(whitener, images.split(8), [], 1e-4)
+    [suspect] = discover(whitener, looked(whitener, images), 1e-4)
     assert suspect.count > len(suspect.images)
-    assert incomplete([suspect])
-    complete(whitener, images.split(8), [suspect], 1e-4)
+    assert incomplete([suspect], seen_all=True)
+    [seen] = looked(whitener, images, suspect.template, batch=len(images))
+    carriers = [(images[n], which) for n, which in enumerate(seen.found) if which >= 0]
+    complete(whitener, carriers, [suspect])
     assert len(suspect.images) == suspect.estimated == 3
     assert {image.sum().item() for image in suspect.images} == {
         images[n].sum().item() for n in (0, 10, 28)
@@ -103,16 +110,17 @@ def test_images_whose_pixels_were_gone_are_looked_for_again(whitener, monkeypatc
 
 def test_a_suspect_that_has_all_its_images_is_complete(whitener):
     images = scenes(2)
-    assert not incomplete([Suspect(images, torch.zeros(1), torch.zeros(1), 2)])
-    assert not incomplete(
-        [Suspect(images.repeat(RESERVOIR // 2, 1, 1, 1), torch.zeros(1), torch.zeros(1), 999)]
-    )
+    few = Suspect(images, torch.zeros(1), torch.zeros(1), 2)
+    many = Suspect(images.repeat(RESERVOIR // 2, 1, 1, 1), torch.zeros(1), torch.zeros(1), 999)
+    assert not incomplete([few, many], seen_all=True)
+    assert incomplete([few], seen_all=False)
+    assert not incomplete([many], seen_all=False)
 
 
 def test_a_pair_below_the_margin_is_no_evidence(whitener, monkeypatch):
     images = attacked(scenes(30, seed=3), [4, 11, 20])
     monkeypatch.setattr(search, "LEAST_PAIR", 1e4)
-    assert discover(whitener, images.split(8), [], 1e-4) == []
+    assert discover(whitener, looked(whitener, images), 1e-4) == []
 
 
 def test_few_scores_do_not_make_a_tail_so_heavy_that_nothing_is_found():

@@ -7,6 +7,7 @@ gone by then, and all in order to say who carries them.
 
 import logging
 import os
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -17,14 +18,16 @@ from uap_lightning.core.device import pick_device
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.core.terminal import plain
-from uap_lightning.jobs.aligned import Aligned, AlignedImages
 from uap_lightning.jobs.config import build, typed
-from uap_lightning.jobs.listing import Listing
-from uap_lightning.jobs.scan_output import (
+from uap_lightning.jobs.scanning.aligned import Aligned
+from uap_lightning.jobs.scanning.folder import Engine, Folder, Local
+from uap_lightning.jobs.scanning.listing import Listing
+from uap_lightning.jobs.scanning.looking import Carriers, Judge, Look, images_of, subtracted
+from uap_lightning.jobs.scanning.on_ray import OnRay
+from uap_lightning.jobs.scanning.output import (
     amplified,
     check_places,
     new_folder,
-    subtracted,
     write_files,
     write_patterns,
 )
@@ -65,7 +68,8 @@ def scan(composed: DictConfig) -> None:
     cfg = typed(composed, ScanConfig)
     check_places(cfg)
     known = _read_known(cfg)
-    device = pick_device(cfg.accelerator)
+    # Ray's workers share what they compare with, which therefore stays in main memory.
+    device = pick_device("cpu" if cfg.engine == "ray" else cfg.accelerator)
     network = None if cfg.network is None else build(cfg.network, TargetNetwork).to(device)
     if network is not None:
         network.classes(cfg.size)  # refuses a size that the network does not take
@@ -77,8 +81,9 @@ def scan(composed: DictConfig) -> None:
             raise UapError(f"images is {root}, which holds no file: give a folder of images.")
         workers = cfg.num_workers or os.cpu_count() or 1
         aligned = Aligned(cfg.size, cfg.fit)
-        images = AlignedImages(root, listing, aligned, cfg.seed, cfg.batch_size, workers)
-        said = _search(cfg, images, Whitener(cfg.size).to(device), known, network, part)
+        folder = Folder(root, listing, aligned, cfg.batch_size, workers)
+        engine = OnRay(folder) if cfg.engine == "ray" else Local(folder)
+        said = _search(cfg, engine, Whitener(cfg.size).to(device), known, network, part)
         names.unlink()
     page = Path(cfg.output, "index.html")
     for sentence in (*said, f"Wrote {cfg.output}: open {page}"):
@@ -87,19 +92,27 @@ def scan(composed: DictConfig) -> None:
 
 def _search(
     cfg: ScanConfig,
-    images: AlignedImages,
+    engine: Engine,
     whitener: Whitener,
     known: list[Known],
     network: TargetNetwork | None,
     part: Path,
 ) -> list[str]:
     """All stages; returns what to tell at the end."""
-    sample = draw_sample(images.shuffled("Statistics"), sample_size(cfg.size))
+    # Some hundred images: not worth other machines.
+    read = Local(engine.folder).go("Statistics", images_of, cfg.seed)
+    sample = draw_sample((batch for batch in read if len(batch)), sample_size(cfg.size))
     whitener.fit(sample, shifted=True)
     stored = known_patterns(whitener, known)
-    suspects = discover(whitener, images.shuffled("Searching"), stored, cfg.rate)
-    if incomplete(suspects):
-        complete(whitener, images.shuffled("Estimating"), suspects, cfg.rate)
+    look = Look(Filters(whitener, [pattern.template for pattern in stored], cfg.rate))
+    seen = engine.go("Searching", look, cfg.seed, cfg.searched)
+    suspects = discover(whitener, seen, cfg.rate)
+    files = len(engine.folder.listing)
+    searched = min(files, cfg.searched or files)
+    if incomplete(suspects, seen_all=searched == files):
+        carry = Carriers(Filters(whitener, [one.template for one in suspects], cfg.rate))
+        found = engine.go("Estimating", carry, cfg.seed)
+        complete(whitener, chain.from_iterable(found), suspects)
     patterns = [*stored, *found_patterns(suspects)]
     filters = Filters(whitener, [pattern.template for pattern in patterns], cfg.rate)
     clean, cleaned = _without(sample.to(whitener.power.device), patterns, filters, whitener)
@@ -107,7 +120,12 @@ def _search(
         _described(network, f"{number:03}", pattern, cleaned)
         for number, pattern in enumerate(patterns, start=1)
     ]
-    failed, written = write_files(images, whitener, patterns, filters, carried, part, cfg.clean)
+    # What does no harm, such as a watermark, is left alone.
+    left = frozenset(place for place, one in enumerate(carried) if one.harmful is False)
+    cleaned_in = part.resolve() / "clean" if cfg.clean else None
+    judge = Judge(filters, patterns, left, engine.folder.parent, cleaned_in)
+    failed = write_files(engine.go("Matching", judge, None), carried, part)
+    written = sum(one.images for place, one in enumerate(carried) if place not in left)
     pairs = [(pattern, one) for pattern, one in zip(patterns, carried, strict=True) if one.images]
     name = "" if network is None else network.name
     write_patterns(part, cfg.size, name, pairs)
@@ -115,10 +133,10 @@ def _search(
     settings = {key: getattr(cfg, key) for key in ("size", "fit", "rate", "seed")}
     summary = ScanSummary(
         folder=cfg.images,
-        files=len(images.listing),
+        files=files,
         failed=failed,
-        power=_power(whitener, clean, pair_threshold(whitener, cfg.rate, len(images.listing))),
-        notes=_notes(images.read),
+        power=_power(whitener, clean, pair_threshold(whitener, cfg.rate, searched)),
+        notes=_notes(engine.folder.read),
         cleaned=written if cfg.clean else None,
         settings={**settings, "network": name or "none", "known patterns": len(known)},
     )

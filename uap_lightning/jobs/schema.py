@@ -38,6 +38,7 @@ _NOT_TO_SET = (
     ),
 )
 FITS = ("resize", "crop")  # how a scan brings images to one size
+ENGINES = ("local", "ray")  # where a scan runs
 
 
 @dataclass
@@ -197,12 +198,18 @@ class ScanConfig:
     rate: float = MISSING
     seed: int = MISSING
     batch_size: int = MISSING
+    searched: int | None = None
+    engine: str = "local"
     num_workers: int | None = None
     accelerator: str = "auto"
     paths: CacheConfig = field(default_factory=CacheConfig)
 
     def __post_init__(self) -> None:
         whole("size", self.size, 64, 1_024)
+        if self.searched is not None:
+            whole("searched", self.searched, 2, 10**12)
+        if self.engine not in ENGINES:
+            raise UapError(f"engine is {self.engine}: expected one of {', '.join(ENGINES)}.")
         whole("seed", self.seed, 0, 2**32 - 1)
         whole("batch_size", self.batch_size, 1, 65_536)
         if self.num_workers is not None:

@@ -91,6 +91,23 @@ def pair_threshold(whitener: Whitener, rate: float, count: int) -> float:
     return max(whitener.null.threshold(rate / max(1, min(count, _MEMORY))), LEAST_PAIR)
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was seen of a batch of images.
+
+    Attributes:
+        images: uint8 N x 3 x H x W.
+        residuals: the same, whitened, N x d.
+        found: the filter that each matches; -1 for none.
+        scores: of each, with the filter that comes nearest.
+    """
+
+    images: Tensor
+    residuals: Tensor
+    found: list[int]
+    scores: list[float]
+
+
 class Filters:
     """The matched filters of several patterns.
 
@@ -101,6 +118,7 @@ class Filters:
     """
 
     def __init__(self, whitener: Whitener, filters: Sequence[Tensor], rate: float) -> None:
+        self.whitener = whitener
         self.filters = torch.stack([*filters]) if filters else None
         count = max(1, len(filters))
         self.threshold = max(whitener.null.threshold(rate / count), LEAST_MATCH)
@@ -112,6 +130,13 @@ class Filters:
         best = scores(residuals, self.filters).max(dim=1)
         found = torch.where(best.values > self.threshold, best.indices, -1)
         return found.tolist(), best.values.tolist()
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> Looked:
+        """Whiten and match uint8 N x 3 x H x W images, on the whitener's device."""
+        images = images.to(self.whitener.power.device)
+        residuals = self.whitener(images)
+        return Looked(images, residuals, *self.match(residuals))
 
 
 def known_patterns(whitener: Whitener, known: Sequence[Known]) -> list[Pattern]:
@@ -125,47 +150,50 @@ def known_patterns(whitener: Whitener, known: Sequence[Known]) -> list[Pattern]:
 
 
 @torch.no_grad()
-def discover(
-    whitener: Whitener, batches: Iterable[Tensor], known: Sequence[Pattern], rate: float
-) -> list[Suspect]:
+def discover(whitener: Whitener, batches: Iterable[Looked], rate: float) -> list[Suspect]:
     """What images share that carry no known pattern.
 
     Args:
         whitener: fitted.
-        batches: uint8 N x 3 x H x W each, in random order.
-        known: patterns that are searched for first.
+        batches: images in random order, compared with the known patterns.
         rate: false alarms an image.
     """
     whole = max(1, min(_MEMORY, _WHOLE // (3 * whitener.size**2)))
     discovery = Discovery(whitener, rate, _MEMORY, whole, LEAST_PAIR)
-    filters = Filters(whitener, [pattern.template for pattern in known], rate)
-    for images in batches:
-        batch = images.to(whitener.power.device)
-        residuals = whitener(batch)
-        found, _ = filters.match(residuals)
-        unknown = [place for place, which in enumerate(found) if which < 0]
+    device = whitener.power.device
+    for seen in batches:
+        unknown = [place for place, which in enumerate(seen.found) if which < 0]
         if unknown:
-            discovery.observe(batch[unknown], residuals[unknown])
+            images, residuals = seen.images[unknown], seen.residuals[unknown]
+            discovery.observe(images.to(device), residuals.to(device))
     return discovery.suspects
 
 
-def incomplete(suspects: Sequence[Suspect]) -> bool:
-    """Whether the pixels of some images with a pattern were no longer there when it was found."""
-    return any(len(s.images) < min(RESERVOIR, s.count) for s in suspects)
+def incomplete(suspects: Sequence[Suspect], *, seen_all: bool) -> bool:
+    """Whether a pattern could be estimated from more images than it was.
+
+    Args:
+        suspects: that were found.
+        seen_all: whether all images of the collection were searched. The pixels of some that carry
+            the pattern may all the same have been gone when it was found.
+    """
+    return any(
+        len(s.images) < (min(RESERVOIR, s.count) if seen_all else RESERVOIR) for s in suspects
+    )
 
 
-@torch.no_grad()
 def complete(
-    whitener: Whitener, batches: Iterable[Tensor], suspects: Sequence[Suspect], rate: float
+    whitener: Whitener, carriers: Iterable[tuple[Tensor, int]], suspects: Sequence[Suspect]
 ) -> None:
-    """Look once more for images of each suspect, and estimate its pattern from up to 64 of them."""
-    filters = Filters(whitener, [suspect.template for suspect in suspects], rate)
-    for images in batches:
-        batch = images.to(whitener.power.device)
-        found, _ = filters.match(whitener(batch))
-        for image, which in zip(batch, found, strict=True):
-            if which >= 0:
-                _take(suspects[which], image)
+    """Estimate the pattern of each suspect from up to 64 images of the whole collection.
+
+    Args:
+        whitener: fitted.
+        carriers: images, uint8 3 x H x W, each with the number of the suspect that it matches.
+        suspects: with their templates; their images and patterns are changed.
+    """
+    for image, which in carriers:
+        _take(suspects[which], image)
         if all(len(suspect.images) == RESERVOIR for suspect in suspects):
             break
     for suspect in suspects:

@@ -1,7 +1,5 @@
 """Images brought to one size, in one alignment, so that a pattern lies at the same pixels."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +8,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from uap_lightning.core.terminal import progress_bar
 from uap_lightning.data.crops import crop_origins
 from uap_lightning.data.decoding import CorruptImage, Pixels, read_pixels
 from uap_lightning.data.photographs import Photograph
-from uap_lightning.jobs.classify import decoded, files_below
-from uap_lightning.jobs.listing import Listing
 
 # Sizes that are told apart; of more it is enough to know that there are several.
 _SIZES = 100
@@ -66,50 +61,6 @@ class Aligned:
     def _refuse(self, path: Path, width: int, height: int, why: str) -> None:
         reason = f"{path} is {width} x {height} pixels, {why}"
         raise CorruptImage(f"{reason}: remove it.", reason)
-
-
-@dataclass(frozen=True)
-class AlignedImages:
-    """The images of a folder in batches, read anew each time they are gone through.
-
-    Attributes:
-        root: the folder, or one file.
-        listing: its files.
-        read: what is compared of each.
-        seed: of the random order.
-        batch_size: images a batch.
-        workers: threads that decode.
-    """
-
-    root: Path
-    listing: Listing
-    read: Aligned
-    seed: int
-    batch_size: int
-    workers: int
-
-    def shuffled(self, task: str) -> Iterator[Tensor]:
-        """Batches in random order, uint8 N x 3 x H x W; what cannot be read is left out.
-
-        Args:
-            task: what the progress bar calls it.
-        """
-        for batch in self._decoded(task, self.listing.shuffled(self.seed)):
-            if crops := [found for _, found in batch if not isinstance(found, str)]:
-                yield stacked(crops)
-
-    def in_order(self, task: str) -> Iterator[list[tuple[Path, Pixels | str]]]:
-        """Batches in the order of the folder: each file with its pixels, or why it has none."""
-        return self._decoded(task, files_below(self.root))
-
-    def _decoded(
-        self, task: str, files: Iterator[Path]
-    ) -> Iterator[list[tuple[Path, Pixels | str]]]:
-        with progress_bar() as bar:
-            shown = bar.add_task(task, total=len(self.listing))
-            for batch in decoded(files, self.read, self.batch_size, self.workers):
-                yield batch
-                bar.advance(shown, len(batch))
 
 
 def stacked(crops: list[Pixels]) -> Tensor:

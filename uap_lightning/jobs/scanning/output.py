@@ -3,7 +3,7 @@
 import csv
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,14 +13,13 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import plain
-from uap_lightning.jobs.aligned import AlignedImages, stacked
-from uap_lightning.jobs.part import cell, name_of, open_part
+from uap_lightning.jobs.part import cell, open_part
+from uap_lightning.jobs.scanning.looking import Judged, picture
 from uap_lightning.jobs.schema import ScanConfig
 from uap_lightning.results.pictures import data_uri
 from uap_lightning.results.scan_page import CarriedPattern, Example
-from uap_lightning.streams.search import Filters, Pattern
+from uap_lightning.streams.search import Pattern
 from uap_lightning.streams.store import PatternStore
-from uap_lightning.streams.whitening import Whitener
 
 _EXAMPLES = 3  # images of a pattern that the page shows
 _MADE = {"files.csv", "index.html"}  # what tells that a folder is an earlier scan's
@@ -76,67 +75,40 @@ def _publish(part: Path, output: Path) -> None:
         part.replace(output)
 
 
-@torch.no_grad()
 def write_files(
-    images: AlignedImages,
-    whitener: Whitener,
-    patterns: Sequence[Pattern],
-    filters: Filters,
-    carried: Sequence[CarriedPattern],
-    part: Path,
-    clean: bool,
-) -> tuple[int, int]:
-    """Write ``files.csv``, and ``clean/`` if asked for.
+    judged: Iterable[Sequence[Judged]], carried: Sequence[CarriedPattern], part: Path
+) -> int:
+    """Write ``files.csv``; returns how many files could not be compared.
 
     Args:
-        images: of the folder.
-        whitener: fitted.
-        patterns: that are looked for.
-        filters: of these patterns.
-        carried: what is known of each; images that carry it are counted here.
+        judged: all files, in the order of the folder.
+        carried: what is known of each pattern; images that carry it are counted here.
         part: the folder to write to.
-        clean: write the images that carry a pattern without it.
-
-    Returns:
-        how many files could not be compared, and how many were cleaned.
     """
-    failed = written = 0
-    parent = images.root if images.root.is_dir() else images.root.parent
+    failed = 0
     # Names of files need not be valid text: their bytes are kept.
     place = part / "files.csv"
     with place.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(("file", "pattern", "score", "error"))
-        for batch in images.in_order("Matching"):
-            crops = [found for _, found in batch if not isinstance(found, str)]
-            pixels = stacked(crops).to(whitener.power.device) if crops else torch.empty(0)
-            found, scores = filters.match(whitener(pixels)) if crops else ([], [])
-            answers = zip(pixels, found, scores, strict=True)
-            for path, content in batch:
-                name = name_of(path, parent)
-                if isinstance(content, str):
-                    failed += 1
-                    table.writerow((cell(name), "", "", cell(content)))
-                    continue
-                image, which, score = next(answers)
-                row = carried[which].name if which >= 0 else ""
-                table.writerow((cell(name), row, f"{score:.2f}" if patterns else "", ""))
-                if which >= 0:
-                    after = subtracted(image, patterns[which])
-                    _count(carried[which], name, image, after)
-                    # What does no harm, such as a watermark, is left alone.
-                    if clean and carried[which].harmful is not False:
-                        target = part / "clean" / f"{name}.png"
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        _picture(after).save(target, "PNG")
-                        written += 1
-    return failed, written
+        for batch in judged:
+            for one in batch:
+                failed += bool(one.error)
+                name = "" if one.which < 0 else carried[one.which].name
+                score = "" if one.error or not carried else f"{one.score:.2f}"
+                table.writerow((cell(one.name), name, score, cell(one.error)))
+                _count(carried, one)
+    return failed
 
 
-def _count(one: CarriedPattern, name: str, before: Tensor, after: Tensor) -> None:
-    one.images += 1
-    if len(one.examples) < _EXAMPLES:
-        one.examples.append(Example(name, data_uri(_picture(before)), data_uri(_picture(after))))
+def _count(carried: Sequence[CarriedPattern], one: Judged) -> None:
+    if one.before is None or one.after is None:
+        return
+    pattern = carried[one.which]
+    pattern.images += 1
+    if len(pattern.examples) < _EXAMPLES:
+        before, after = data_uri(picture(one.before)), data_uri(picture(one.after))
+        pattern.examples.append(Example(one.name, before, after))
 
 
 def write_patterns(
@@ -167,18 +139,7 @@ def write_patterns(
             )
 
 
-def subtracted(image: Tensor, pattern: Pattern) -> Tensor:
-    """An image (3 x H x W) without a pattern, rounded and clipped: uint8."""
-    return (image.float() - pattern.rho).round().clamp(0, 255).to(torch.uint8)
-
-
-def _picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
-
-
 def amplified(rho: Tensor) -> Image.Image:
     """A pattern as a picture: grey is zero, and all but its largest values are in the range."""
     largest = float(rho.abs().flatten().float().quantile(0.995))
-    return _picture(
-        (127.5 + 127.5 / max(largest, 1e-6) * rho).round().clamp(0, 255).to(torch.uint8)
-    )
+    return picture((127.5 + 127.5 / max(largest, 1e-6) * rho).round().clamp(0, 255).to(torch.uint8))
