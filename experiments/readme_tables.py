@@ -1,34 +1,42 @@
-"""The README's tables, from the results that are committed in ``docs/results``.
+"""The tables of README and docs, from the results that are committed in ``docs/results``.
 
-``--quickstart FILE``, ``--sample FOLDER`` and ``--stream FILE`` put new results there first. A
-table whose results are not there has no block in the README.
+``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE`` and
+``--hidden FILE`` put new results there first. A table whose results are not there has no block in
+any page.
 """
 
 import argparse
 import json
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from uap_lightning.core.storage import make_folder, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
+from uap_lightning.results.paper import read_paper
 from uap_lightning.results.row import Row
-from uap_lightning.results.rows import norm_label
+from uap_lightning.results.rows import Result, gather_rows, norm_label
 from uap_lightning.results.tables import LINES, cell, heading, lines_of
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-QUICKSTART = ROOT / "docs" / "results" / "quickstart.json"
-SAMPLE = ROOT / "docs" / "results" / "sample"
-STREAM = ROOT / "docs" / "results" / "stream"
-_SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
+PAGES = [ROOT / "README.md", ROOT / "docs" / "streams.md", ROOT / "docs" / "paper.md"]
+RESULTS = ROOT / "docs" / "results"
+# The network of the README's table, which is the paper's first one.
+_FIRST = "googlenet_bvlc"
+_SHOWN = (*LINES[:4], ("Undefended (floor)", "undefended_rate"))
+# What is left out of the quickstart's table: all of it is in the run's results.json.
+_COUNTED = {name for name, _ in LINES[-4:]}
+# Lower bounds of what the attackers' table puts together of a stream's windows.
+_PARTS = {"images 2 to 32": 1, "33 to 128": 32, "from 129 on": 128}
 
 
 def quickstart_table(file: Path) -> str:
-    """Every number of a run, a column for each protocol."""
+    """The rates of a run, a column for each protocol."""
     rows = read_results(file).rows
-    shown = lines_of(rows)
+    shown = [line for line in lines_of(rows) if line[0] not in _COUNTED]
     lines = [
         f"| {heading(cell for _, cells in shown for cell in cells)} |"
         + "".join(f" {_protocol(row)} |" for row in rows)
@@ -39,19 +47,30 @@ def quickstart_table(file: Path) -> str:
     return "\n".join(lines)
 
 
-def sample_table(folder: Path) -> str:
-    """A line for each condition of several runs: first those within a network, then across."""
-    rows = [row for file in sorted(folder.glob("*.json")) for row in read_results(file).rows]
-    names = ["Trained on", "Tested on", "Protocol", *(name for name, _ in _SHOWN)]
-    lines = [f"| {' | '.join(names)} |", "| --- | --- | --- |" + " ---: |" * len(_SHOWN)]
+def paper_table(folder: Path, network: str | None = None) -> str:
+    """A line for each condition of several runs: first those within a network, then across.
+
+    Args:
+        folder: of the runs' results.
+        network: to be trained and tested on, protocol A alone; None for all there is.
+    """
+    files = sorted(folder.glob("*.json"))
+    results = [Result(file.stem, file.parent, read_results(file)) for file in files]
+    rows = gather_rows(results, read_paper(None), every_cell=True)
+    if network is not None:
+        rows = [r for r in rows if {r.train_network, r.test_network} == {network}]
+        rows = [row for row in rows if row.protocol == "a"]
+    names = ["Rectifier", "Trained on", "Tested on", *(["Protocol"] if network is None else [])]
+    lines = [f"| {' | '.join([*names, *(name for name, _ in _SHOWN)])} |"]
+    lines.append("|" + " --- |" * len(names) + " ---: |" * len(_SHOWN))
     for row in sorted(rows, key=_place):
-        condition = (
-            for_markdown(f"{row.train_network} {norm_label(row.train_norm)}"),
-            for_markdown(f"{row.test_network} {norm_label(row.test_norm)}"),
-            row.protocol.upper(),
-        )
-        numbers = (cell(row, key).text() for _, key in _SHOWN)
-        lines.append(f"| {' | '.join((*condition, *numbers))} |")
+        trained, tested = norm_label(row.train_norm), norm_label(row.test_norm)
+        if network is None:
+            trained, tested = f"{row.train_network} {trained}", f"{row.test_network} {tested}"
+        condition = [str(row.rectifier), trained, tested, row.protocol.upper()]
+        cells = [for_markdown(text) for text in condition[: len(names)]]
+        cells += [cell(row, key).text() for _, key in _SHOWN]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -85,6 +104,59 @@ def _mean_and_lowest(points: list[dict[str, Any]]) -> str:
     return f"{mean:.1f} ({worst['relative']:.1f} [{low:.1f}, {high:.1f}])"
 
 
+def attackers_table(files: Sequence[Path]) -> str:
+    """A line for each stream that was attacked: what is left of the clean accuracy, by part."""
+    head = ["Attacker", "share attacked", "patterns", "no defence", *_PARTS, "known"]
+    head.append("found in image")
+    lines = [f"| {' | '.join([*head, 'false alarms'])} |", "| --- |" + " ---: |" * len(head)]
+    for file in files:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        for stream in result["streams"]:
+            key = ("attacker", "share", "patterns")
+            windows = [w for w in result["windows"] if all(w[k] == stream[k] for k in key)]
+            attacked = stream["share"] > 0
+            cells = [stream["attacker"] if attacked else "none", f"{stream['share']:g} %"]
+            cells += [str(stream["patterns"]) if attacked else "", _left(windows, "acc_perturbed")]
+            bounds = [*_PARTS.values(), 10**9]
+            for low, high in pairwise(bounds):
+                part = [w for w in windows if low <= w["seen"] < high]
+                cells.append(_left(part, "acc_defended"))
+            cells += [_left(windows, "acc_known"), str(stream["until"] or "")]
+            clean = stream["n_clean"]
+            cells.append(f"{stream['false_alarms']} of {clean:,}" if clean else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _left(windows: list[dict[str, Any]], key: str) -> str:
+    """Accuracy relative to the clean one over several windows; the interval where it is one."""
+    clean = sum(w["n_images"] * w["acc_clean"] for w in windows)
+    if not clean:
+        return ""
+    rate = 100 * sum(w["n_images"] * w[key] for w in windows) / clean
+    if key != "acc_defended" or len(windows) > 1 or windows[0]["ci95"] is None:
+        return f"{rate:.1f}"
+    low, high = windows[0]["ci95"]
+    return f"{rate:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def hidden_table(file: Path) -> str:
+    """A line for each perturbation that was crafted to hide, as of :func:`stream_table`."""
+    points = json.loads(file.read_text(encoding="utf-8"))["points"]
+    counts = sorted({point["seen"] for point in points if point["seen"] > 0})
+    columns = {0: "no defence", **{count: str(count) for count in counts}, -1: "known"}
+    lines = [f"| Weight of hiding | {' | '.join(columns.values())} |"]
+    lines.append("| ---: |" + " ---: |" * len(columns))
+    for name in dict.fromkeys(point["pattern"] for point in points):
+        found = {p["seen"]: p for p in points if p["pattern"] == name}
+        cells = [name.split("/")[0].removeprefix("weight-")]
+        for seen in columns:
+            low, high = found[seen]["ci95"]
+            cells.append(f"{found[seen]['relative']:.1f} [{low:.1f}, {high:.1f}]")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _protocol(row: Row) -> str:
     return f"Protocol {row.protocol.upper()}"
 
@@ -92,73 +164,100 @@ def _protocol(row: Row) -> str:
 def _place(row: Row) -> tuple[object, ...]:
     trained = (row.train_network, row.train_norm)
     crosses = row.train_network != row.test_network
-    return (crosses, trained, row.train_norm != row.test_norm, row.test_network, row.protocol)
+    crossed = (row.train_norm != row.test_norm, row.test_network, row.protocol)
+    return (crosses, row.rectifier, trained, crossed)
 
 
 def tables() -> dict[str, str]:
     """The tables whose results are committed, by the name of their block."""
     found = {}
-    if QUICKSTART.is_file():
-        found["quickstart"] = quickstart_table(QUICKSTART)
-    if any(SAMPLE.glob("*.json")):
-        found["sample"] = sample_table(SAMPLE)
-    if any(STREAM.glob("*.json")):
-        found["stream"] = stream_table(STREAM)
+    if (RESULTS / "quickstart.json").is_file():
+        found["quickstart"] = quickstart_table(RESULTS / "quickstart.json")
+    if any((RESULTS / "paper").glob("*.json")):
+        found["paper"] = paper_table(RESULTS / "paper", _FIRST)
+        found["paper_all"] = paper_table(RESULTS / "paper")
+    if any((RESULTS / "stream").glob("*.json")):
+        found["stream"] = stream_table(RESULTS / "stream")
+    if protocols := sorted((RESULTS / "stream_protocol").glob("*.json")):
+        found["attackers"] = attackers_table(protocols)
+    if (RESULTS / "stream_hidden.json").is_file():
+        found["hidden"] = hidden_table(RESULTS / "stream_hidden.json")
     return found
 
 
 def blocks(text: str) -> dict[str, str]:
     """What stands between the marks ``<!-- table: NAME -->`` and ``<!-- end table -->``."""
-    found = re.findall(r"<!-- table: (\w+) -->\n(.*?)\n<!-- end table -->", text, re.DOTALL)
+    found = re.findall(
+        r"<!-- table: (\w+) -->\n((?:(?!<!--).)*)\n<!-- end table -->", text, re.DOTALL
+    )
     return dict(found)
 
 
-def rendered(text: str) -> str:
-    """The text with the blocks as :func:`tables` has them; one without results stays as it is.
+def render(pages: Sequence[Path]) -> None:
+    """Write the tables between their marks; one without results stays as it is.
 
     Raises:
         SystemExit: a table has no block.
     """
-    known, there = tables(), blocks(text)
-    for name in known.keys() - there.keys():
-        raise SystemExit(f"error: the table {name} has no block in the README: add its marks.")
-    for name, table in known.items():
-        text = text.replace(
-            f"<!-- table: {name} -->\n{there[name]}", f"<!-- table: {name} -->\n{table}"
-        )
-    return text
+    missing = tables()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for name, old in blocks(text).items():
+            table = missing.pop(name, old)
+            text = text.replace(
+                f"<!-- table: {name} -->\n{old}", f"<!-- table: {name} -->\n{table}"
+            )
+        write_atomically(page, text.encode())
+    for name in missing:
+        raise SystemExit(f"error: the table {name} has no block in any page: add its marks.")
 
 
 def take(file: Path, target: Path) -> None:
-    """Put a finished result where it is committed, without the path of this checkout."""
+    """Put a finished result where it is committed, without the paths of where it was made."""
     if read_results(file).status != "ok":
         raise SystemExit(f"error: {file} is not ok: expected a finished result.")
     text = file.read_text(encoding="utf-8").replace(f"{ROOT}/", "")
-    write_atomically(target, text.encode())
+    make_folder(target.parent)
+    write_atomically(target, without_folders(text).encode())
 
 
-def take_stream(file: Path) -> None:
-    """Put the results of :mod:`experiments.stream` where they are committed, without paths."""
+def without_folders(text: str) -> str:
+    """The text with the last part alone of every path that starts at the root."""
+    return re.sub(r"(?<![\w./:-])/(?:[\w.-]+/)+", "", text)
+
+
+def take_stream(file: Path, target: Path) -> None:
+    """Put results of an experiment on streams where they are committed, without paths."""
     content = json.loads(file.read_text(encoding="utf-8"))
-    content["command"] = re.sub(r"/(?:[\w.-]+/)*", "", content["command"])
-    make_folder(STREAM)
-    write_json(STREAM / f"{content['network']}-{content['size']}.json", content)
+    content["command"] = without_folders(content["command"])
+    name = target.name.format(**content)
+    make_folder(target.parent)
+    write_json(target.with_name(name), content)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Take new results, and write the tables into the README."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quickstart", type=Path, help="results.json of experiment=quickstart")
-    options.add_argument("--sample", type=Path, help="folder of the runs of experiment=sample")
+    options.add_argument("--paper", type=Path, help="folder of experiments.paper_tables")
     options.add_argument("--stream", type=Path, help="results.json of experiments.stream")
+    options.add_argument("--protocol", type=Path, help="results.json of stream_protocol")
+    options.add_argument(
+        "--hidden", type=Path, help="results.json of experiments.stream on hidden_uap's"
+    )
     chosen = options.parse_args(arguments)
     if chosen.quickstart is not None:
-        take(chosen.quickstart, QUICKSTART)
-    for file in sorted(chosen.sample.glob(f"*/{FILE}")) if chosen.sample is not None else ():
-        take(file, SAMPLE / f"{file.parent.name}.json")
+        take(chosen.quickstart, RESULTS / "quickstart.json")
+    for file in sorted(chosen.paper.glob(f"train-*/{FILE}")) if chosen.paper is not None else ():
+        take(file, RESULTS / "paper" / f"{file.parent.name}.json")
     if chosen.stream is not None:
-        take_stream(chosen.stream)
-    write_atomically(README, rendered(README.read_text(encoding="utf-8")).encode())
+        take_stream(chosen.stream, RESULTS / "stream" / "{network}-{size}.json")
+    if chosen.protocol is not None:
+        name = f"{{network}}-{chosen.protocol.parent.name}.json"
+        take_stream(chosen.protocol, RESULTS / "stream_protocol" / name)
+    if chosen.hidden is not None:
+        take_stream(chosen.hidden, RESULTS / "stream_hidden.json")
+    render(PAGES)
 
 
 if __name__ == "__main__":
