@@ -371,3 +371,18 @@ def test_without_ray_the_engine_is_refused_in_one_sentence(monkeypatch):
     with pytest.raises(UapError, match=r"engine is ray, .*pip install 'uap-lightning\[ray\]'"):
         scan(settings("engine=ray"))
     assert names() == ["photos"]
+
+
+def test_a_cluster_that_cannot_be_reached_is_told(monkeypatch):
+    found = pytest.importorskip("ray")
+    save(scenes(12))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+
+    def init(**settings):
+        assert settings["num_cpus"] is None
+        raise ConnectionError("nobody\nanswers")
+
+    monkeypatch.setattr(found, "init", init)
+    with pytest.raises(UapError, match=r"reached at RAY_ADDRESS=127.0.0.1:1 \(nobody.answers\)"):
+        scan(settings("engine=ray"))
+    assert names() == ["photos"]

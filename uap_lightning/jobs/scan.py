@@ -73,7 +73,8 @@ def scan(composed: DictConfig) -> None:
     network = None if cfg.network is None else build(cfg.network, TargetNetwork).to(device)
     if network is not None:
         network.classes(cfg.size)  # refuses a size that the network does not take
-    root = Path(cfg.images)
+    # Workers on other machines start in other folders.
+    root = Path(cfg.images).absolute() if cfg.engine == "ray" else Path(cfg.images)
     with new_folder(cfg) as part:
         names = part / "names"
         listing = Listing(root, names)

@@ -114,13 +114,20 @@ def _connect(workers: int) -> None:
             "engine is ray, which is not installed: pip install 'uap-lightning[ray]', or use "
             "engine=local."
         ) from error
-    ray.init(
-        num_cpus=None if os.environ.get("RAY_ADDRESS") else workers,
-        ignore_reinit_error=True,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            num_cpus=None if address else workers,
+            ignore_reinit_error=True,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        where = f"cannot be reached at RAY_ADDRESS={address}" if address else "does not start"
+        raise UapError(
+            f"Ray {where} ({plain(str(error))}): mend it, or use engine=local."
+        ) from error
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
