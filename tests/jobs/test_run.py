@@ -277,6 +277,8 @@ def said_by(entry, monkeypatch, capsys, *overrides):
     ("overrides", "said"),
     [
         (["norm=linff"], "norm=linff does not exist: choose one of l2, linf; did you mean"),
+        (["norm=-3"], "norm=-3 does not exist: choose one of l2, linf."),
+        (["network@perturbation_network=7"], "a group of settings is given a number"),
         (["netwrk=tiny"], "netwrk"),
         (["network=tiny", "norm.epz=3"], "norm.epz"),
         (["network=tiny", "norm.eps=0"], "norm.eps is 0"),

@@ -55,6 +55,8 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
             try:
                 entry(task)()
             except (OSError, ValueError) as error:
+                if "Config group override must be" in str(error):
+                    raise UapError(_number_for_group(sys.argv[1:])) from error
                 # Not the job's own, which is among the failed: Hydra makes the folder before it,
                 # and logging wraps what it meets when it opens the file in it.
                 met = error if isinstance(error, OSError) else error.__cause__
@@ -87,6 +89,16 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
         then = "the same command goes on from here" if resumes else "nothing was written"
         console.print(f"interrupted: {then}.", markup=False)
         sys.exit(130)
+
+
+def _number_for_group(words: list[str]) -> str:
+    """Hydra takes only words for options of a group, and does not say which one is none."""
+    for word in words:
+        group, _, option = word.partition("=")
+        options = sorted(path.stem for path in Path(find_conf(), group).glob("*.yaml"))
+        if options and option not in options:
+            return f"{group}={option} does not exist: choose one of {', '.join(options)}."
+    return "a group of settings is given a number: expected the name of one of its options."
 
 
 def _sweep_name(words: list[str]) -> str:
