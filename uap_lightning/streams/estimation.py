@@ -13,8 +13,11 @@ from uap_lightning.streams.whitening import opponent
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Rounding to whole numbers and what a camera adds, pixel units.
 _NOISE = 0.7
-# Standard deviation of a perturbation's values before anything is known, pixel units.
-_PRIOR = 7.0
+# Standard deviation of a perturbation's values before anything is known, pixel units: of what is
+# fine, until an estimate says that it is more; and of what is coarser than about 33 pixels, which
+# hardly fools a classifier and is where few photographs differ by chance.
+_FINE, _COARSE = 7.0, 2.5
+_COARSER_THAN = 0.03  # cycles a pixel
 # More rounds find ever smaller variances where images are few, and trust them.
 _ROUNDS = 4
 _STEPS = 25
@@ -30,12 +33,13 @@ def estimate(images: Tensor) -> Tensor:
     of the perturbation is taken from the images in which its neighbourhood is quiet: in opponent
     colours c, over the four first derivatives D_k,
 
-        minimise over rho  sum_i,k,c,p  w_ikc(p) (D_k (y_i - rho))_c(p)^2 + |rho|^2 / prior^2
+        minimise over rho  sum_i,k,c,p  w_ikc(p) (D_k (y_i - rho))_c(p)^2 + |rho / prior|^2
         with  w_ikc(p) = 1 / (variance of D_k (y_i - rho)_c around p + noise^2),
 
-    the weights and rho in turn, as for a Gaussian scale mixture (Portilla et al., 2003). The
-    normal equations are solved by conjugate gradients, preconditioned in the frequency domain.
-    Derivatives that touch 0 or 255 are left out: what was cut off there is not known.
+    the weights and rho in turn, as for a Gaussian scale mixture (Portilla et al., 2003). The prior
+    has a value for each frequency, and grows with rho. The normal equations are solved by
+    conjugate gradients, preconditioned in the frequency domain. Derivatives that touch 0 or 255
+    are left out: what was cut off there is not known.
 
     Args:
         images: N x 3 x H x W, 0-255, N at least 2, of different photographs.
@@ -70,7 +74,8 @@ def estimate(images: Tensor) -> Tensor:
             weight = known / (variance + _NOISE**2)
             weights.append(weight.sum(dim=0))
             right = right + _transposed((weight * derivative).sum(dim=0), k)
-        rho = _solve(weights, right, rho)
+        fine = max(_FINE, float(rho.square().mean().sqrt()))
+        rho = _solve(weights, right, rho, fine)
     return torch.einsum("dc,dhw->chw", rotation, rho)
 
 
@@ -102,19 +107,22 @@ def _window(maps: Tensor) -> Tensor:
     return functional.avg_pool2d(padded, 2 * _REACH + 1, 1)
 
 
-def _solve(weights: list[Tensor], right: Tensor, start: Tensor) -> Tensor:
-    """Solve (sum_k D_k' W_k D_k + 1 / prior^2) rho = right by conjugate gradients."""
+def _solve(weights: list[Tensor], right: Tensor, start: Tensor, fine: float) -> Tensor:
+    """Solve (sum_k D_k' W_k D_k + F^-1 prior^-2 F) rho = right by conjugate gradients."""
     height, width = right.shape[-2:]
     rows = 2 * math.pi * torch.fft.fftfreq(height, device=right.device)[:, None]
     columns = 2 * math.pi * torch.fft.rfftfreq(width, device=right.device)[None]
-    power = torch.full((3, height, width // 2 + 1), 1 / _PRIOR**2, device=right.device)
+    frequency = (rows.square() + columns.square()).sqrt() / (2 * math.pi)
+    prior = 1 / fine**2 + 1 / _COARSE**2 / (1 + (frequency / _COARSER_THAN) ** 4)
+    power = prior.expand(3, -1, -1)
     for weight, (down, along) in zip(weights, _NEIGHBOURS, strict=True):
         square = 2 - 2 * torch.cos(rows * down + columns * along)
         power = power + weight.mean(dim=(-2, -1))[:, None, None] * square
 
     def apply(maps: Tensor) -> Tensor:
         parts = (_transposed(w * _derivative(maps, k), k) for k, w in enumerate(weights))
-        total: Tensor = sum(parts, start=maps / _PRIOR**2)
+        unlikely = torch.fft.irfft2(torch.fft.rfft2(maps) * prior, s=(height, width))
+        total: Tensor = sum(parts, start=unlikely)
         return total
 
     def precondition(maps: Tensor) -> Tensor:
