@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def paper_table(folder: Path, network: str | None = None) -> str:
 
     Args:
         folder: of the runs' results.
-        network: to be trained and tested on, protocol A alone; None for all there is.
+        network: to be trained and tested on, protocol A and intervals over photographs alone; None
+            for all there is.
     """
     files = sorted(folder.glob("*.json"))
     results = [Result(file.stem, file.parent, read_results(file)) for file in files]
@@ -69,7 +71,10 @@ def paper_table(folder: Path, network: str | None = None) -> str:
             trained, tested = f"{row.train_network} {trained}", f"{row.test_network} {tested}"
         condition = [str(row.rectifier), trained, tested, row.protocol.upper()]
         cells = [for_markdown(text) for text in condition[: len(names)]]
-        cells += [cell(row, key).text() for _, key in _SHOWN]
+        numbers = [cell(row, key) for _, key in _SHOWN]
+        if network is not None:  # the README's, which is narrow
+            numbers = [replace(number, wider="") for number in numbers]
+        cells += [number.text() for number in numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

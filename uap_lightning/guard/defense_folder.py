@@ -105,10 +105,7 @@ def save_defense(
     """
     modules = {"rectifier": rectifier, "detector": detector}
     settings = Settings(
-        **{
-            part: {"name": registry.name_of(type(modules[part])), **arguments[part]}
-            for part, registry in _PARTS.items()
-        }
+        **{p: {"name": r.name_of(type(modules[p])), **arguments[p]} for p, r in _PARTS.items()}
     )
     make_folder(folder)
     write_json(folder / TRAINED_ON, asdict(TrainedOn(list(photographs), list(perturbations))))
