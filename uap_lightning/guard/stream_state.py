@@ -224,9 +224,8 @@ def _restore_memory(memory: Memory, content: Content, tensors: dict[str, Tensor]
     memory.lengths[:filled] = tensors["lengths"].numpy()
     memory.thumbnails[:filled] = tensors["thumbnails"]
     memory.seen = content.remembered
-    # Each image a copy: a view would keep all of them when most are gone.
     for number, image in zip(tensors["whole_numbers"].tolist(), tensors["whole"], strict=True):
-        memory.whole[number] = image.clone()
+        memory.keep(number, image)
 
 
 def _fits(content: Content, tensors: dict[str, Tensor]) -> bool:

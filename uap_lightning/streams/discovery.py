@@ -216,11 +216,11 @@ class Discovery:
 
     def _suspect(self, images: list[Tensor], residual: Tensor, partners: list[int]) -> Suspect:
         """A suspect of an image, whose residual is the template, and its partners in memory."""
+        kept = torch.stack(images[:RESERVOIR])  # before memory uses their places again
         self.memory.forget(partners)
         if len(self.suspects) == SUSPECTS:
             self._evict()
         description = self.whitener.descriptions(residual)[0]
-        kept = torch.stack(images[:RESERVOIR])
         suspect = Suspect(kept, residual.clone(), description, 1 + len(partners), self.seen)
         self.suspects.append(suspect)
         return suspect

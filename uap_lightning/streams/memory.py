@@ -32,7 +32,7 @@ class Memory:
         described: sketches of its description.
         lengths: of each image's residual: 1, or less where it is nearly flat.
         thumbnails: of each, half precision.
-        whole: by number, uint8, 3 x H x W.
+        whole: by number, uint8, 3 x H x W; views that hold until the next image is added.
         seen: images added since the beginning.
     """
 
@@ -46,6 +46,10 @@ class Memory:
         self.lengths: NDArray[np.float32] = np.zeros(most, np.float32)
         self.thumbnails = torch.zeros(most, SMALL, dtype=torch.float16)
         self.whole: OrderedDict[int, Tensor] = OrderedDict()
+        # One block for all: thousands of small ones leave holes that nothing larger fits into.
+        self._block: Tensor | None = None
+        self._free = list(range(pixels))
+        self._slots: dict[int, int] = {}
         self.seen = 0
 
     def __len__(self) -> int:
@@ -67,11 +71,22 @@ class Memory:
         self.described[place] = _HALF if described is None else described
         self.lengths[place] = length
         self.thumbnails[place] = thumbnail
-        # A copy: a view would keep the whole batch.
-        self.whole[self.seen] = image.to("cpu", copy=True)
-        if len(self.whole) > self.pixels:
-            self.whole.popitem(last=False)
+        self.keep(self.seen, image)
         self.seen += 1
+
+    def keep(self, number: int, image: Tensor) -> None:
+        """Keep the pixels of an image (uint8, 3 x H x W); those of the oldest make room."""
+        if self._block is None:
+            self._block = torch.zeros(self.pixels, *image.shape, dtype=torch.uint8)
+        if not self._free:
+            self._let_go(next(iter(self.whole)))
+        slot = self._free.pop()
+        self._slots[number] = slot
+        self.whole[number] = self._block[slot].copy_(image)
+
+    def _let_go(self, number: int) -> None:
+        if self.whole.pop(number, None) is not None:
+            self._free.append(self._slots.pop(number))
 
     def search(self, words: Sketches) -> NDArray[np.float32]:
         """Deviations by which a sketch agrees with that of each place; -infinity of empty ones."""
@@ -90,5 +105,5 @@ class Memory:
     def forget(self, places: Iterable[int]) -> None:
         """Let go of the images at these places."""
         for place in places:
-            self.whole.pop(int(self.numbers[place]), None)
+            self._let_go(int(self.numbers[place]))
             self.numbers[place] = -1
