@@ -27,7 +27,7 @@ LEAST_MATCH = LEAST_PAIR / 2
 _LOOKED_AT = 4
 FEWEST = 12
 # Images whose sketches are kept, 1.5 KB each.
-_MEMORY = 20_000
+MEMORY = 20_000
 # Bytes of images that are kept whole.
 _WHOLE = 2**28
 
@@ -88,7 +88,7 @@ def draw_sample(batches: Iterable[Tensor], most: int) -> Tensor:
 
 def pair_threshold(whitener: Whitener, rate: float, count: int) -> float:
     """The score that a pair of ``count`` images must reach."""
-    return max(whitener.null.threshold(rate / max(1, min(count, _MEMORY))), LEAST_PAIR)
+    return max(whitener.null.threshold(rate / max(1, min(count, MEMORY))), LEAST_PAIR)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def discover(whitener: Whitener, batches: Iterable[Looked], rate: float) -> list
         batches: images in random order, compared with the known patterns.
         rate: false alarms an image.
     """
-    whole = max(1, min(_MEMORY, _WHOLE // (3 * whitener.size**2)))
-    discovery = Discovery(whitener, rate, _MEMORY, whole, LEAST_PAIR)
+    whole = max(1, min(MEMORY, _WHOLE // (3 * whitener.size**2)))
+    discovery = Discovery(whitener, rate, MEMORY, whole, LEAST_PAIR)
     device = whitener.power.device
     for seen in batches:
         unknown = [place for place, which in enumerate(seen.found) if which < 0]
