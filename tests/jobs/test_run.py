@@ -278,7 +278,11 @@ def said_by(entry, monkeypatch, capsys, *overrides):
     [
         (["norm=linff"], "norm=linff does not exist: choose one of l2, linf; did you mean"),
         (["norm=-3"], "norm=-3 does not exist: choose one of l2, linf."),
-        (["network@perturbation_network=7"], "a group of settings is given a number"),
+        (
+            ["logger=[csv]", "network@perturbation_network=7"],
+            "perturbation_network=7 does not exist",
+        ),
+        (["-m", "network=3,tiny"], "a group of settings is given a number: expected the name"),
         (["netwrk=tiny"], "netwrk"),
         (["network=tiny", "norm.epz=3"], "norm.epz"),
         (["network=tiny", "norm.eps=0"], "norm.eps is 0"),

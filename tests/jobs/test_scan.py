@@ -1,9 +1,6 @@
 """Folders with and without a pattern in their images, through the command."""
 
-import csv
 import logging
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,47 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import composed, scenes
+from tests.scanned import ATTACKED, SIGNS, names, pixels, save, settings, table
+from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs import scan as module
 from uap_lightning.jobs.scan import scan
 from uap_lightning.jobs.scanning.aligned import Aligned
-from uap_lightning.jobs.scanning.folder import Folder
-from uap_lightning.jobs.scanning.listing import Listing
-from uap_lightning.jobs.scanning.on_ray import OnRay
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.streams.store import PatternStore
-
-SIGNS = 8 * (2 * torch.randint(0, 2, (3, 64, 64), generator=torch.Generator().manual_seed(7)) - 1)
-ATTACKED = (3, 17, 28)
-
-
-def settings(*overrides):
-    fixed = ("images=photos", "output=out", "size=64", "accelerator=cpu", "num_workers=2")
-    return composed("scan", *fixed, *overrides)
-
-
-def save(images, folder="photos", attacked=(), first=0):
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for number, image in enumerate(images):
-        if number in attacked:
-            image = (image.int() + SIGNS).clamp(0, 255).to(torch.uint8)
-        pixels = image.permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(f"{folder}/{number + first:03}.png")
-
-
-def names(folder="."):
-    return sorted(path.name for path in Path(folder).iterdir())
-
-
-def table(path="out/files.csv"):
-    with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
-
-
-def pixels(path):
-    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).int()
 
 
 @pytest.fixture
@@ -298,62 +263,6 @@ def test_no_name_does_anything_in_the_table_or_the_page():
     assert "&lt;script&gt;x.png" in page
 
 
-def test_a_listing_gives_back_every_name_once():
-    Path("photos/sub").mkdir(parents=True)
-    files = ["photos/a\nb", "photos/b\udcff", "photos/é" + "x" * 200, "photos/sub/a", "photos/z"]
-    for name in files:
-        Path(name).touch()
-    listing = Listing(Path("photos"), Path("names"))
-    assert len(listing) == 5
-    orders = {tuple(map(str, listing.paths(listing.order(seed)))) for seed in range(6)}
-    assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(files))}
-    assert len(orders) > 1
-    assert [*listing.paths(listing.order(3))] == [*listing.paths(listing.order(3))]
-
-
-@pytest.fixture
-def ray():
-    found = pytest.importorskip("ray")
-    yield found
-    found.shutdown()
-
-
-def test_workers_of_ray_find_and_write_what_one_process_does(ray):
-    save(scenes(40), attacked=ATTACKED)
-    save(scenes(2, size=80, seed=5), folder="photos/larger")
-    Path("photos/note.txt").write_text("no image")
-    scan(settings("clean=true", "batch_size=7"))
-    scan(settings("clean=true", "batch_size=7", "engine=ray", "output=ray"))
-    assert names("ray") == names("out")
-    assert table("ray/patterns.csv") == table("out/patterns.csv")
-    for ours, theirs in zip(table(), table("ray/files.csv"), strict=True):
-        assert float(theirs["score"] or 0) == pytest.approx(float(ours["score"] or 0), abs=0.02)
-        # Workers elsewhere are given whole paths, which is what they tell of.
-        error = theirs["error"].replace(f"{Path.cwd()}/", "")
-        assert {**theirs, "score": "", "error": error} == {**ours, "score": ""}
-    for n in ATTACKED:
-        assert torch.equal(pixels(f"ray/clean/{n:03}.png.png"), pixels(f"out/clean/{n:03}.png.png"))
-    assert "several sizes (64 x 64 to 80 x 80)" in Path("ray/index.html").read_text()
-
-
-def test_workers_of_ray_look_at_each_batch_once_in_order_and_tell_what_is_wrong(ray):
-    save(scenes(9))
-    listing = Listing(Path("photos"), Path("names"))
-    engine = OnRay(Folder(Path("photos"), listing, Aligned(64, "crop"), 2, 2))
-
-    def look(files):
-        if "008.png" in [path.name for path, _ in files]:
-            raise OSError(28, "No space left on device", "clean")
-        return os.getpid(), [path.name for path, _ in files]
-
-    seen = []
-    with pytest.raises(OSError, match="No space left"):
-        seen.extend(engine.go("Looking", look, None))
-    seen = [*engine.go("Looking", look, None, most=8)]
-    assert [names for _, names in seen] == [[f"00{n}.png", f"00{n + 1}.png"] for n in (0, 2, 4, 6)]
-    assert os.getpid() not in {process for process, _ in seen}
-
-
 def test_a_search_may_stop_after_some_images(said):
     save(scenes(40), attacked=range(40))
     scan(settings("searched=2"))
@@ -365,26 +274,3 @@ def test_a_search_may_stop_after_some_images(said):
 def test_an_unknown_engine_is_refused():
     with pytest.raises(UapError, match="engine is spark: expected one of local, ray"):
         scan(settings("engine=spark"))
-
-
-def test_without_ray_the_engine_is_refused_in_one_sentence(monkeypatch):
-    save(scenes(12))
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UapError, match=r"engine is ray, .*pip install 'uap-lightning\[ray\]'"):
-        scan(settings("engine=ray"))
-    assert names() == ["photos"]
-
-
-def test_a_cluster_that_cannot_be_reached_is_told(monkeypatch):
-    found = pytest.importorskip("ray")
-    save(scenes(12))
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-
-    def init(**settings):
-        assert settings["num_cpus"] is None
-        raise ConnectionError("nobody\nanswers")
-
-    monkeypatch.setattr(found, "init", init)
-    with pytest.raises(UapError, match=r"reached at RAY_ADDRESS=127.0.0.1:1 \(nobody.answers\)"):
-        scan(settings("engine=ray"))
-    assert names() == ["photos"]

@@ -62,6 +62,16 @@ def test_it_holds_nothing_of_the_batches_that_it_came_from():
     assert torch.equal(memory.whole[3], before)
 
 
+def test_room_for_whole_images_is_made_as_they_come_and_never_for_more():
+    memory, room = Memory(700, 600), []
+    for first in range(0, 1_400, 100):
+        fill(memory, [number % 400 for number in range(first, first + 100)])
+        held = {image.untyped_storage() for image in memory.whole.values()}
+        sizes = {one.data_ptr(): one.nbytes() for one in held}
+        room.append(sum(sizes.values()) // (3 * 64 * 64))
+    assert room == [256, 256, 512, 512, 512, *[600] * 9]
+
+
 def test_a_million_sketches_take_less_than_two_gigabytes():
     memory = Memory(1_000_000, 1)
     arrays = (memory.numbers, memory.sketches, memory.lengths, memory.thumbnails.numpy())

@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -93,11 +94,13 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
 
 def _number_for_group(words: list[str]) -> str:
     """Hydra takes only words for options of a group, and does not say which one is none."""
-    for word in words:
-        group, _, option = word.partition("=")
-        options = sorted(path.stem for path in Path(find_conf(), group).glob("*.yaml"))
-        if options and option not in options:
-            return f"{group}={option} does not exist: choose one of {', '.join(options)}."
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    for override in OverridesParser.create().parse_overrides(overrides):
+        folder = Path(find_conf(), override.key_or_group)
+        options = sorted(path.stem for path in folder.glob("*.yaml"))
+        if options and isinstance(override.value(), int | float | dict):
+            said = override.input_line
+            return f"{said} does not exist: choose one of {', '.join(options)}."
     return "a group of settings is given a number: expected the name of one of its options."
 
 

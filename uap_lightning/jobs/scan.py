@@ -20,7 +20,7 @@ from uap_lightning.core.storage import write_atomically
 from uap_lightning.core.terminal import plain
 from uap_lightning.jobs.config import build, typed
 from uap_lightning.jobs.scanning.aligned import Aligned
-from uap_lightning.jobs.scanning.folder import Engine, Folder, Local
+from uap_lightning.jobs.scanning.folder import Folder, Local
 from uap_lightning.jobs.scanning.listing import Listing
 from uap_lightning.jobs.scanning.looking import Carriers, Judge, Look, images_of, subtracted
 from uap_lightning.jobs.scanning.on_ray import OnRay
@@ -93,7 +93,7 @@ def scan(composed: DictConfig) -> None:
 
 def _search(
     cfg: ScanConfig,
-    engine: Engine,
+    engine: Local,
     whitener: Whitener,
     known: list[Known],
     network: TargetNetwork | None,

@@ -12,6 +12,8 @@ from uap_lightning.streams.sketches import BITS, DESCRIBED, Sketches, sketch_sco
 
 # Zeros and ones in turn, where no description was taken.
 _HALF = np.uint64(0x5555555555555555)
+# Images that room is made for at once.
+_BLOCK = 256
 # Numbers of a thumbnail.
 SMALL = 256
 
@@ -46,10 +48,7 @@ class Memory:
         self.lengths: NDArray[np.float32] = np.zeros(most, np.float32)
         self.thumbnails = torch.zeros(most, SMALL, dtype=torch.float16)
         self.whole: OrderedDict[int, Tensor] = OrderedDict()
-        # One block for all: thousands of small ones leave holes that nothing larger fits into.
-        self._block: Tensor | None = None
-        self._free = list(range(pixels))
-        self._slots: dict[int, int] = {}
+        self._free: list[Tensor] = []
         self.seen = 0
 
     def __len__(self) -> int:
@@ -76,17 +75,18 @@ class Memory:
 
     def keep(self, number: int, image: Tensor) -> None:
         """Keep the pixels of an image (uint8, 3 x H x W); those of the oldest make room."""
-        if self._block is None:
-            self._block = torch.zeros(self.pixels, *image.shape, dtype=torch.uint8)
+        if not self._free and len(self.whole) < self.pixels:
+            # Many at once: thousands of small pieces leave holes that nothing larger fits into.
+            more = min(_BLOCK, self.pixels - len(self.whole))
+            self._free += torch.empty(more, *image.shape, dtype=torch.uint8).unbind()
         if not self._free:
             self._let_go(next(iter(self.whole)))
-        slot = self._free.pop()
-        self._slots[number] = slot
-        self.whole[number] = self._block[slot].copy_(image)
+        self.whole[number] = self._free.pop().copy_(image)
 
     def _let_go(self, number: int) -> None:
-        if self.whole.pop(number, None) is not None:
-            self._free.append(self._slots.pop(number))
+        place = self.whole.pop(number, None)
+        if place is not None:
+            self._free.append(place)
 
     def search(self, words: Sketches) -> NDArray[np.float32]:
         """Deviations by which a sketch agrees with that of each place; -infinity of empty ones."""

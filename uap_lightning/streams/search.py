@@ -26,7 +26,7 @@ LEAST_MATCH = LEAST_PAIR / 2
 # Images that are looked at for as many different photographs as statistics are taken from.
 _LOOKED_AT = 4
 FEWEST = 12
-# Images whose sketches are kept, 1.5 KB each.
+# Images whose sketches are kept, 2 KB each.
 MEMORY = 20_000
 # Bytes of images that are kept whole.
 _WHOLE = 2**28

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from uap_lightning.core.terminal import progress_bar
 from uap_lightning.jobs.classify import decoded
@@ -38,10 +38,11 @@ class Folder:
         return self.root if self.root.is_dir() else self.root.parent
 
 
-class Engine(Protocol):
-    """Goes through a folder."""
+class Local:
+    """Goes through a folder in this process: threads decode ahead of what looks."""
 
-    folder: Folder
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
 
     def go(
         self,
@@ -58,22 +59,6 @@ class Engine(Protocol):
             seed: of a random order; None for that of the folder.
             most: files to stop after; None for all.
         """
-
-
-class Local:
-    """Goes through a folder in this process: threads decode ahead of what looks."""
-
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
-
-    def go(
-        self,
-        task: str,
-        look: Callable[[Files], Seen],
-        seed: int | None,
-        most: int | None = None,
-    ) -> Iterator[Seen]:
-        """See :meth:`Engine.go`."""
         folder = self.folder
         numbers = folder.listing.order(seed)[:most]
         files = folder.listing.paths(numbers)

@@ -10,14 +10,14 @@ import torch
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import plain, progress_bar
 from uap_lightning.jobs.classify import decoded
-from uap_lightning.jobs.scanning.folder import Folder, Seen
+from uap_lightning.jobs.scanning.folder import Folder, Local, Seen
 from uap_lightning.jobs.scanning.looking import Files
 
 # Blocks that Ray plans at most; above, it hands out several batches at a time.
 _BLOCKS = 20_000
 
 
-class OnRay:
+class OnRay(Local):
     """Goes through a folder on Ray: an actor for each worker decodes batches and looks at them.
 
     Batches, their order and what is done to each are those of
@@ -32,7 +32,7 @@ class OnRay:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+        super().__init__(folder)
         _connect(folder.workers)
 
     def go(
@@ -42,7 +42,7 @@ class OnRay:
         seed: int | None,
         most: int | None = None,
     ) -> Iterator[Seen]:
-        """See :meth:`~uap_lightning.jobs.scanning.folder.Engine.go`."""
+        """See :meth:`~uap_lightning.jobs.scanning.folder.Local.go`."""
         from ray.data import ActorPoolStrategy, from_items
         from ray.exceptions import RayError, RayTaskError
 
