@@ -43,8 +43,13 @@ class Setting:
     patterns: dict[str, tuple[Tensor, str]]
 
 
-def load_setting(cfg: CraftConfig, options: argparse.Namespace) -> Setting:
+def load_setting(cfg: CraftConfig, options: argparse.Namespace, learn: int = LEARN) -> Setting:
     """Network and photographs of a config, and the patterns of ``--patterns``.
+
+    Args:
+        cfg: the job's.
+        options: of :func:`parser`.
+        learn: test photographs that are not tested on, because estimates are drawn from them.
 
     Raises:
         UapError: something is missing, or does not fit.
@@ -53,7 +58,7 @@ def load_setting(cfg: CraftConfig, options: argparse.Namespace) -> Setting:
     data = build(cfg.data, Collection)
     network = load_network(cfg.network, cfg.accelerator).eval().requires_grad_(False)
     check_labels(data, network)
-    images, label = test_photographs(network, data, options.photographs, cfg.seed)
+    images, label = test_photographs(network, data, options.photographs, cfg.seed, learn)
     numbers = list(range(0, len(data.train), max(1, len(data.train) // MOST)))
     whitener = Whitener(data.crop).fit(data.train.take(numbers))
     patterns = load_patterns(options.patterns, data.crop)
@@ -78,15 +83,15 @@ def parse(
 
 
 def test_photographs(
-    network: TargetNetwork, data: Collection, most: int, seed: int
+    network: TargetNetwork, data: Collection, most: int, seed: int, learn: int
 ) -> tuple[Tensor, Tensor]:
     """Test photographs in an order of the seed's, and the labels they are counted against."""
     test: CropDataset = data.test
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:most]
-    if len(order) < LEARN + 20:
+    if len(order) < learn + 20:
         raise UapError(
-            f"there are {len(order)} test photographs: expected at least {LEARN + 20}, to "
-            "estimate from and to test on."
+            f"there are {len(order)} test photographs: expected at least {learn + 20}, {learn} to "
+            "estimate from and the others to test on."
         )
     known = bool((test.label >= 0).all())
     label = test.label if known else predicted(network, test, data.cache_dir).prediction

@@ -50,6 +50,32 @@ def test_relatives_of_perturbations_stay_in_the_ball(seed, ball):
     torch.testing.assert_close(moved.abs().flatten().sort()[0], rho[0].abs().flatten().sort()[0])
 
 
+@pytest.mark.parametrize("vary", [False, True])
+def test_strengths_are_even_on_a_scale_of_logarithms_and_may_leave_the_ball(vary):
+    rho = torch.full((1, 3, 8, 8), 10.0)
+    middle = torch.full((2000, 3, 8, 8), 127.0)
+    sampler = PerturbationSampler(rho, 1.0, vary, Ball(math.inf, 10.0), 0, strengths=(0.4, 2.5))
+    factors = (sampler(middle, 0)[0] - middle).abs().amax((1, 2, 3)) / 10
+    if vary:  # mixed ones are larger, weakened ones smaller
+        assert float(factors.max()) > 2.5
+        assert float(factors.min()) < 0.4
+        return
+    assert 0.4 <= float(factors.min()) < 0.42
+    assert 2.4 < float(factors.max()) <= 2.5
+    # half of the draws lie below the geometric mean of both
+    assert 0.46 < float((factors < 1.0).float().mean()) < 0.54
+
+
+def test_weights_decide_how_often_each_is_drawn():
+    rho = torch.arange(1.0, 4.0).view(3, 1, 1, 1).expand(3, 3, 4, 4)
+    weights = torch.tensor([0.6, 0.0, 0.4])
+    sampler = PerturbationSampler(rho, 1.0, False, Ball(math.inf, 10.0), 0, weights=weights)
+    middle = torch.full((2000, 3, 4, 4), 127.0)
+    drawn = Counter((sampler(middle, 0)[0] - middle)[:, 0, 0, 0].tolist())
+    assert set(drawn) == {1.0, 3.0}
+    assert 0.56 < drawn[1.0] / 2000 < 0.64
+
+
 def test_relatives_are_mixed_with_another_and_weakened_at_times():
     generator = torch.Generator().manual_seed(0)
     # Values tell what a relative is made of: 1 is one's own, 1000 the other's.

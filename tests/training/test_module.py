@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import StepLR
 from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
+from uap_lightning.jobs.perturbing import read_further, sampler_of
 from uap_lightning.jobs.stages import build_trainer, count_steps, find_bank, load_data_and_network
 from uap_lightning.jobs.train import (
     build_module,
@@ -26,13 +27,21 @@ from uap_lightning.training.callbacks import FitDetector
 from uap_lightning.training.module import RectifierModule, read_condition
 
 
-def module_of(network, rectifier=None, cross_entropy=1.0, reconstruction=0.0, scheduler=None):
+def module_of(
+    network,
+    rectifier=None,
+    cross_entropy=1.0,
+    reconstruction=0.0,
+    matching=0.0,
+    scheduler=None,
+):
     return RectifierModule(
         network,
         rectifier or ResidualPRN(8, 2),
         DctSvm(32),
         cross_entropy=cross_entropy,
         reconstruction=reconstruction,
+        matching=matching,
         optimizer=partial(torch.optim.Adam, lr=1e-3),
         scheduler=scheduler,
         condition={"train_network": "tiny", "train_norm": "linf"},
@@ -61,21 +70,37 @@ def test_the_loss_is_equation_2_plus_reconstruction(network, images, monkeypatch
     assert float(module.training_step(batch, 0)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_matching_is_the_divergence_from_the_answer_on_the_clean_image(network, images):
+    clean = images.take(range(4)).float()
+    generator = torch.Generator().manual_seed(0)
+    other = (clean + 60 * torch.randn(clean.shape, generator=generator)).clamp(0, 255)
+    module = module_of(network, cross_entropy=0.0, matching=3.0)
+    given, aim = (network(x).double().softmax(1) for x in (other, clean))
+    expected = sum(
+        float(p) * math.log(float(p) / float(q))
+        for row, found in zip(aim, given, strict=True)
+        for p, q in zip(row, found, strict=True)
+    )
+    assert expected > 1e-3
+    label = torch.zeros(4, dtype=torch.long)
+    assert float(module.loss(other, clean, label)) == pytest.approx(3 * expected / 4, rel=1e-3)
+    assert float(module.loss(clean, clean, label)) == pytest.approx(0, abs=1e-6)
+
+
 def trained(tmp_path, *overrides):
     cfg = typed_config("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
-    module = build_module(
-        cfg, network, build_parts(cfg, 32), training_condition(cfg, data, network, bank)
-    )
-    return cfg, data, network, bank, module
+    condition = training_condition(cfg, data, network, bank, read_further(cfg, data))
+    return cfg, data, network, bank, build_module(cfg, network, build_parts(cfg, 32), condition)
 
 
 def fitted(cfg, data, bank, module):
     training = cfg.rectifier.training
     callbacks = [FitDetector(detector_sample(cfg, data))]
     trainer = build_trainer(cfg, callbacks=callbacks, training=training, crops=len(data.train))
-    fit(cfg, training, trainer, module, data, bank, None)
+    sampler = sampler_of(cfg, bank, read_further(cfg, data))
+    fit(cfg, training, trainer, module, data, sampler, None)
 
 
 def test_training_leaves_the_network_bit_equal_and_lowers_the_loss(tmp_path):

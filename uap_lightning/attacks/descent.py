@@ -42,7 +42,7 @@ def descend(
 
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite; the images and the
-            step are named.
+            step are named. Or every gradient is zero.
     """
     if not batches or not 0 < step_size <= 1 or not 0 <= momentum < 1:
         raise UapError(
@@ -52,6 +52,7 @@ def descend(
         )
     rho = start.to(network.mean.device)
     velocity = torch.zeros_like(rho)
+    reached = False
     for step, numbers in enumerate(track(batches, description)):
         rho.requires_grad_()
         (gradient,) = torch.autograd.grad(loss(rho, numbers), rho)
@@ -61,9 +62,16 @@ def descend(
                 f"the gradient of step {step + 1}{of_images} is not finite on the network "
                 f"{network.name}: check its weights and its normalisation."
             )
+        reached = reached or bool(gradient.any())
         velocity = momentum * velocity + gradient / gradient.abs().mean().clamp_min(1e-20)
         length = step_size * norm.eps * (1 - step / len(batches))
         rho = norm.project(rho.detach() - length * norm.steepest(velocity))
+    if not reached:
+        raise UapError(
+            f"the gradient of all {len(batches)} steps is zero on the network {network.name}: no "
+            "perturbation was searched for, so this says nothing of how robust it is; take an "
+            "attack without gradients (attack=deepfool_uap), or look for what cuts the gradient."
+        )
     return rho
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from uap_lightning.attacks.adaptive import adaptive
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.data_free import data_free
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
@@ -12,8 +13,10 @@ from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.attacks.singular_vectors import singular_vectors
 from uap_lightning.attacks.targeted_uap import targeted_uap
 from uap_lightning.attacks.universal import Attack, Universal
+from uap_lightning.guard.defense_folder import load_defense
 
 ATTACKS: Mapping[str, Callable[..., Universal]] = {
+    "adaptive": adaptive,
     "cosine_uap": cosine_uap,
     "data_free": data_free,
     "deepfool_uap": deepfool_uap,
@@ -39,6 +42,9 @@ def recorded(attack: Attack, settings: Mapping[str, object]) -> dict[str, object
     """
     function = getattr(attack, "func", attack)
     arguments = {k: v for k, v in settings.items() if not (k == "name" or k.startswith("_"))}
+    if function is adaptive:
+        # Another defence in the same folder is another attack, and the same one elsewhere is not.
+        arguments["defense"] = load_defense(str(arguments.get("defense"))).digest
     for name, known in ATTACKS.items():
         if function is known:
             return {"name": name, **arguments}

@@ -3,7 +3,7 @@
 What a config builds (network, attack, ...) is a dictionary with Hydra's ``_target_``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -94,8 +94,17 @@ class BankConfig:
     max_cosine: float = MISSING
     attempts: int = MISSING
     path: str | None = None
+    further: list[str] = field(default_factory=list)
+    procedural: int = 0
+    procedural_share: float = 0.3
 
     def __post_init__(self) -> None:
+        whole("bank.procedural", self.procedural, 0, 100_000)
+        if self.procedural and not 0 < self.procedural_share < 1:
+            raise UapError(
+                f"bank.procedural_share is {self.procedural_share}: expected a probability between "
+                "0 and 1; for none of them set bank.procedural=0."
+            )
         for key in ("train", "test", "attempts"):
             whole(f"bank.{key}", getattr(self, key), 1, 1_000_000)
         whole("bank.extended", self.extended, 1, 1_000_000)
@@ -110,18 +119,19 @@ class BankConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the two terms of the training loss."""
+    """Weights of the terms of the training loss."""
 
     cross_entropy: float = MISSING
     reconstruction: float = MISSING
+    matching: float = 0.0
 
     def __post_init__(self) -> None:
-        weights = (self.cross_entropy, self.reconstruction)
+        weights = (self.cross_entropy, self.reconstruction, self.matching)
         if not min(weights) >= 0 or not 0 < sum(weights) < float("inf"):
             raise UapError(
-                f"rectifier.training.loss has cross_entropy {self.cross_entropy} and "
-                f"reconstruction {self.reconstruction}: expected weights of at least 0, and one "
-                "above 0."
+                f"rectifier.training.loss has cross_entropy {self.cross_entropy}, reconstruction "
+                f"{self.reconstruction} and matching {self.matching}: expected weights of at least "
+                "0, and one above 0."
             )
 
 
@@ -139,6 +149,7 @@ class TrainingConfig:
     gradient_clip: float | None = None
     perturbed_share: float = MISSING
     vary: bool = MISSING
+    strengths: list[float] | None = None
     validate_every: int | None = None
     keep: str = "last"
 
@@ -167,6 +178,14 @@ class TrainingConfig:
             raise UapError(
                 f"rectifier.training.perturbed_share is {self.perturbed_share}: expected a "
                 "probability above 0 and at most 1, such as the paper's 0.5."
+            )
+        strengths = self.strengths
+        if strengths is not None and not (
+            len(strengths) == 2 and 0 < strengths[0] <= strengths[1] < float("inf")
+        ):
+            raise UapError(
+                f"rectifier.training.strengths is {strengths}: expected two factors above 0, the "
+                "smaller one first, such as [0.4,2.5], or null for perturbations as they are."
             )
         rate = self.optimizer.get("lr", 1.0)
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:

@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
-from torch import nn
+from torch import Tensor, nn
 
 from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of_file, write_atomically, write_json
+from uap_lightning.core.storage import digest_of, digest_of_file, write_atomically, write_json
 from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_defense
 from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
+from uap_lightning.jobs.perturbing import read_further, sampler_of
 from uap_lightning.jobs.run import running
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import (
@@ -35,7 +36,6 @@ from uap_lightning.jobs.streaming import check_whitener, fit_whitener
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.perturbations.synthetic import extend
 from uap_lightning.results.card import card
 from uap_lightning.results.rows import Result
 from uap_lightning.results.screen import show
@@ -63,6 +63,7 @@ def train(composed: DictConfig) -> float | None:
             if is_first():
                 write_json(run.folder / "split.json", data.split_lists)
             parts = build_parts(cfg, data.crop)
+            further = read_further(cfg, data)
             whitener = fit_whitener(data)
             tested = check_whitener(whitener) if cfg.stream else None
             training = cfg.rectifier.training
@@ -74,20 +75,22 @@ def train(composed: DictConfig) -> float | None:
                 with run.stage("craft"):
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
-                condition = training_condition(cfg, data, network, bank)
+                sampler = sampler_of(cfg, bank, further)
+                condition = training_condition(cfg, data, network, bank, further)
                 module = build_module(cfg, network, parts, condition)
                 folder = run.folder / "defense"
                 with run.stage("train"):
                     if take_defense(folder, module, condition):
                         log.info("%s is trained: going on with its test", folder)
                     elif training is None:
-                        fit_filter(cfg, module, data, bank, sample)
+                        fit_filter(cfg, module, data, sampler, sample)
                     else:
                         resume = find_checkpoint(cfg, run.folder, condition)
-                        fit(cfg, training, trainer, module, data, bank, resume)
+                        fit(cfg, training, trainer, module, data, sampler, resume)
                     if is_first():
                         # Before the test: what is stopped there is not trained again.
-                        write_defense(cfg, folder, module, condition, data, bank, whitener)
+                        known = identities(torch.cat([bank.train, further]))
+                        write_defense(cfg, folder, module, condition, data, known, whitener)
                 with run.stage("test"):
                     rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
             if not is_first():
@@ -118,7 +121,8 @@ def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
     if training is None:
         return []
     steps, weights = count_steps(training, len(data.train)), training.loss
-    watch = LossWatch(steps, unit=weights.cross_entropy + weights.reconstruction)
+    unit = weights.cross_entropy + weights.reconstruction + weights.matching
+    watch = LossWatch(steps, unit=unit)
     callbacks: list[Callback] = [WatchTraining(watch)]
     if data.validation is not None:
         every = training.validate_every or epoch_of(training, len(data.train))
@@ -128,10 +132,12 @@ def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
 
 
 def training_condition(
-    cfg: TrainConfig, data: Collection, network: TargetNetwork, bank: Bank
+    cfg: TrainConfig, data: Collection, network: TargetNetwork, bank: Bank, further: Tensor
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
+    joined = {"further": digest_of(identities(further))} if len(further) else {}
     return {
+        **joined,
         "train_network": network.name,
         "train_norm": cfg.norm.name,
         "eps": cfg.ball().eps,
@@ -181,6 +187,7 @@ def build_module(
         condition,
         cross_entropy=training.loss.cross_entropy,
         reconstruction=training.loss.reconstruction,
+        matching=training.loss.matching,
         optimizer=build(training.optimizer, partial),
         scheduler=build(training.scheduler, partial) if training.scheduler else None,
     )
@@ -206,23 +213,16 @@ def find_checkpoint(cfg: TrainConfig, folder: Path, condition: Condition) -> str
     return str(path)
 
 
-def sampler_of(cfg: TrainConfig, bank: Bank, share: float, vary: bool) -> PerturbationSampler:
-    """Perturbs by P*: the bank's training perturbations, extended by synthetic ones."""
-    perturbations = extend(bank.train, cfg.ball(), cfg.bank.extended, cfg.seed)
-    return PerturbationSampler(perturbations, share, vary, cfg.ball(), cfg.seed)
-
-
 def fit(
     cfg: TrainConfig,
     training: TrainingConfig,
     trainer: Trainer,
     module: RectifierModule,
     data: Collection,
-    bank: Bank,
+    sampler: PerturbationSampler,
     resume: str | None,
 ) -> None:
-    """Train the rectifier on P*; a callback fits the detector at the end."""
-    sampler = sampler_of(cfg, bank, training.perturbed_share, training.vary)
+    """Train the rectifier on what is drawn; a callback fits the detector at the end."""
     log.info("Training %s with %d perturbations", cfg.rectifier.name, len(sampler.perturbations))
     crops = TrainingDataModule(data.train, sampler, training.batch_size, cfg.seed, data.num_workers)
     with interruptible(trainer):
@@ -235,10 +235,13 @@ def fit(
 
 
 def fit_filter(
-    cfg: TrainConfig, module: RectifierModule, data: Collection, bank: Bank, sample: DetectorSample
+    cfg: TrainConfig,
+    module: RectifierModule,
+    data: Collection,
+    sampler: PerturbationSampler,
+    sample: DetectorSample,
 ) -> None:
     """Fit the detector behind a rectifier that is not trained."""
-    sampler = sampler_of(cfg, bank, sample.perturbed_share, vary=False)
     log.info("Fitting the detector behind %s", cfg.rectifier.name)
     device = module.network.mean.device
     module.to(device)
@@ -267,10 +270,10 @@ def write_defense(
     module: RectifierModule,
     condition: Condition,
     data: Collection,
-    bank: Bank,
+    perturbations: list[str],
     whitener: Whitener | None,
 ) -> None:
-    """Write the defence folder of this run."""
+    """Write the defence folder of this run, with the identities of what it was trained on."""
     arguments = {
         "rectifier": arguments_of(cfg.rectifier.model),
         "detector": arguments_of(cfg.detector.model),
@@ -287,6 +290,6 @@ def write_defense(
         arguments,
         described,
         data.trained_on,
-        identities(bank.train),
+        perturbations,
         whitener,
     )

@@ -143,12 +143,13 @@ def read_bank(folder: Path, names: list[str]) -> Bank:
     return Bank(folder, identity, rhos[:train], rhos[train:], records, description.photographs)
 
 
-def check_unseen(bank: Bank, tested: Collection[str]) -> None:
+def check_unseen(bank: Bank, tested: Collection[str], key: str = "bank.path") -> None:
     """Refuse to test on photographs that the bank's perturbations were crafted on.
 
     Args:
-        bank: what would be tested with.
+        bank: what would be tested with, or trained on before that.
         tested: identities of the test photographs.
+        key: the setting that names the bank.
 
     Raises:
         UapError: there are such photographs.
@@ -156,9 +157,9 @@ def check_unseen(bank: Bank, tested: Collection[str]) -> None:
     seen = len(set(bank.photographs) & set(tested))
     if seen:
         raise UapError(
-            f"bank.path is {bank.folder}, which was crafted on {seen} of the {len(tested)} test "
+            f"{key} names {bank.folder}, which was crafted on {seen} of the {len(tested)} test "
             "photographs: expected none; give a bank that was crafted on others, the seed and "
-            "data.source it was crafted with, or bank.path=null to have one crafted."
+            f"data.source it was crafted with, or leave {key} out."
         )
 
 

@@ -21,8 +21,11 @@ class PerturbationSampler:
         share: probability that an image is perturbed; the paper's is 0.5.
         vary: draw a random relative of each perturbation (:func:`varied`); a rectifier that has
             only a few to learn from then learns what they have in common.
-        norm: the ball; relatives are projected onto it.
+        norm: the ball; relatives are projected onto it, unless ``strengths`` are given.
         seed: of the draws.
+        strengths: each perturbation is multiplied by a factor between these two, drawn evenly on
+            a scale of logarithms; None leaves it as it is.
+        weights: how often each perturbation is drawn, K, relative to the others; None: equally.
     """
 
     perturbations: Tensor
@@ -30,6 +33,8 @@ class PerturbationSampler:
     vary: bool
     norm: Ball
     seed: int
+    strengths: tuple[float, float] | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -55,19 +60,30 @@ class PerturbationSampler:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         self.perturbations = self.perturbations.to(images.device)
         size = len(images) if size is None else size
-        which = torch.randint(len(self.perturbations), (size,), generator=generator)
+        which = self._draw(size, generator)
         coin = torch.rand(size, generator=generator) < self.share
         rho = self.perturbations[which.to(images.device)]
         if self.vary:
-            others = torch.randint(len(self.perturbations), (size,), generator=generator)
+            others = self._draw(size, generator)
             mixed = zip(rho, self.perturbations[others.to(images.device)], strict=True)
-            relatives = [varied(one, other, generator) for one, other in mixed]
-            rho = self.norm.project(torch.stack(relatives))
+            rho = torch.stack([varied(one, other, generator) for one, other in mixed])
+        if self.strengths is not None:
+            low, high = self.strengths
+            factor = low * (high / low) ** torch.rand(size, generator=generator)
+            rho = rho * factor.to(images.device)[:, None, None, None]
+        elif self.vary:
+            rho = self.norm.project(rho)
         if positions is not None:
             rho, coin = rho[positions], coin[positions]
         coin = coin.to(images.device)
         perturbed = (images + rho).clamp(0, 255)
         return torch.where(coin[:, None, None, None], perturbed, images), coin
+
+    def _draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Which perturbation each of ``size`` images gets: int64."""
+        if self.weights is None:
+            return torch.randint(len(self.perturbations), (size,), generator=generator)
+        return torch.multinomial(self.weights, size, replacement=True, generator=generator)
 
 
 def varied(rho: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:

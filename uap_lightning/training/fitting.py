@@ -50,7 +50,8 @@ def fit_on_crops(
         device: to compute on.
     """
     # Relatives may be weakened, which would draw the boundary towards clean images.
-    plain = replace(sampler, share=sample.perturbed_share, vary=False, seed=sample.seed + 1)
+    share, seed = sample.perturbed_share, sample.seed + 1
+    plain = replace(sampler, share=share, seed=seed, vary=False, strengths=None)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(sample.seed)

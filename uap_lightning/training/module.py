@@ -28,7 +28,9 @@ class RectifierModule(LightningModule):
     The loss is ``cross_entropy`` times equation 2 of the paper (cross-entropy of the joint
     network to the network's own prediction on the clean image) plus ``reconstruction`` times the
     Charbonnier loss mean(sqrt(e^2 + 0.01)) of e = (R(I_rho) - I) / 10, which the paper does not
-    have and small collections need.
+    have and small collections need, plus ``matching`` times the Kullback-Leibler divergence of
+    the network's answer on the rectified image from its answer on the clean one, which says more
+    of the clean image than its class (distillation).
 
     The network's weights are not part of the checkpoint.
 
@@ -39,6 +41,7 @@ class RectifierModule(LightningModule):
         condition: what this is trained on, as strings and numbers; part of the checkpoint.
         cross_entropy: weight of equation 2.
         reconstruction: weight of the reconstruction term.
+        matching: weight of the divergence of the answers.
         optimizer: builds the optimizer from the rectifier's parameters; None where nothing is
             trained, only tested.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
@@ -53,6 +56,7 @@ class RectifierModule(LightningModule):
         condition: Mapping[str, str | int | float | None],
         cross_entropy: float = 0.0,
         reconstruction: float = 0.0,
+        matching: float = 0.0,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
     ) -> None:
@@ -62,6 +66,7 @@ class RectifierModule(LightningModule):
         self.detector = detector
         self.cross_entropy = cross_entropy
         self.reconstruction = reconstruction
+        self.matching = matching
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.strict_loading = False
@@ -77,9 +82,16 @@ class RectifierModule(LightningModule):
         loss: Tensor = rectified.new_zeros(())
         if self.reconstruction:
             loss = loss + self.reconstruction * charbonnier(rectified, clean)
-        if self.cross_entropy:
+        if self.cross_entropy or self.matching:
             logits = self.network(rectified)
+        if self.cross_entropy:
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, prediction)
+        if self.matching:
+            with torch.no_grad():
+                aim = self.network(clean).log_softmax(1)
+            answer = logits.log_softmax(1)
+            divergence = functional.kl_div(answer, aim, reduction="batchmean", log_target=True)
+            loss = loss + self.matching * divergence
         return loss
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

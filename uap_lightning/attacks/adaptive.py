@@ -1,0 +1,250 @@
+"""The attacker who knows the whole guard: a UAP crafted through rectifier and detector."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from uap_lightning.attacks.cosine_uap import clean_logits
+from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.fooling import batches
+from uap_lightning.attacks.universal import Universal
+from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import Images
+from uap_lightning.guard.defense_folder import load_defense
+from uap_lightning.guard.guard import Guard
+from uap_lightning.networks import TargetNetwork
+from uap_lightning.perturbations.ball import Ball
+
+log = logging.getLogger(__name__)
+
+WAYS = ("evade", "rectified", "annealed", "straight_through", "orthogonal")
+LOSSES = ("cosine", "cross_entropy", "clean_logit")
+# A score that the attacker aims below: the decision is at 0, and rounding moves it.
+_MARGIN = 0.5
+_JUDGED = 256
+# Of cross-entropy, so that images that are fooled already do not take all of the gradient.
+_CLAMP = 9.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a way of attacking is given in a step.
+
+    Attributes:
+        guard: whose parts are attacked.
+        perturbed: images, N x 3 x H x W, 0-255, differentiable in the perturbation.
+        loss: of logits N x K, a scalar; what is minimised fools.
+        progress: share of the steps that is done, 0 to 1.
+        price: weight of the detector's score.
+    """
+
+    guard: Guard
+    perturbed: Tensor
+    loss: Callable[[Tensor], Tensor]
+    progress: float
+    price: float
+
+
+def evade(step: Step) -> Tensor:
+    """The network alone, with a price on what the detector would find."""
+    _, score = step.guard.rectify(step.perturbed)
+    found = functional.relu(score + _MARGIN).mean()
+    return step.loss(step.guard.network(step.perturbed)) + step.price * found
+
+
+def rectified(step: Step) -> Tensor:
+    """Through the rectifier, as if the detector always fired."""
+    return step.loss(step.guard.network(step.guard.rectify(step.perturbed)[0]))
+
+
+def annealed(step: Step) -> Tensor:
+    """Through a soft gate that becomes hard: a mixture of image and rectified image."""
+    through, score = step.guard.rectify(step.perturbed)
+    temperature = 2.0 * 0.05**step.progress
+    share = (score / temperature).sigmoid()[:, None, None, None]
+    return step.loss(step.guard.network(share * through + (1 - share) * step.perturbed))
+
+
+def straight_through(step: Step) -> Tensor:
+    """Through the hard gate, with the gradient of a soft one."""
+    guard = Guard(step.guard.network, step.guard.rectifier, step.guard.detector, soft_gate=True)
+    return step.loss(guard.judge(step.perturbed).logits)
+
+
+def orthogonal(step: Step) -> Tensor:
+    """Classifier and detector in turn, each along what does not undo the other.
+
+    Orthogonal projected gradient descent (Bryniarski et al., ICLR 2022), averaged over the batch:
+    while the detector fires on most images the step lowers its score, otherwise it fools the
+    network; of either gradient the part along the other one is taken away. The value returned is
+    linear in the perturbed images and has that gradient.
+    """
+    perturbed = step.perturbed
+    _, score = step.guard.rectify(perturbed)
+    of_score = torch.autograd.grad(score.mean(), perturbed, retain_graph=True)[0].mean(0)
+    loss = step.loss(step.guard.network(perturbed))
+    of_loss = torch.autograd.grad(loss, perturbed, retain_graph=True)[0].mean(0)
+    firing = float((score > -_MARGIN).double().mean()) > 0.5
+    wanted, other = (of_score, of_loss) if firing else (of_loss, of_score)
+    along = (wanted * other).sum() / other.square().sum().clamp_min(1e-20)
+    direction = (wanted - along * other).detach()
+    return (perturbed * direction).sum()
+
+
+_STEPS: dict[str, Callable[[Step], Tensor]] = {
+    "evade": evade,
+    "rectified": rectified,
+    "annealed": annealed,
+    "straight_through": straight_through,
+    "orthogonal": orthogonal,
+}
+
+
+def adaptive(
+    network: TargetNetwork,
+    images: Images,
+    predictions: Tensor,
+    norm: Ball,
+    seed: int,
+    *,
+    defense: str,
+    ways: Sequence[str] = WAYS,
+    losses: Sequence[str] = LOSSES,
+    restarts: int = 15,
+    steps: int = 90,
+    batch_size: int = 8,
+    step_size: float = 0.2,
+    momentum: float = 0.9,
+    price: float = 1.0,
+) -> Universal:
+    """The worst of several white-box attacks on the whole guard.
+
+    Restart after restart another start, way and loss are taken: the ways one after the other, and
+    for each round of them the next loss. All are judged on the guard as it is, with its hard
+    decision and on rounded images; the one that changes most of its answers is returned. So the
+    attacker chooses on crafting images, and never sees the images that the defence is tested on.
+
+    Args:
+        network: the target network.
+        images: crafting images.
+        predictions: the network's on them, N.
+        norm: the ball that rho lives in.
+        seed: of the starting points and the batches.
+        defense: folder of the trained defence that is attacked.
+        ways: of ``WAYS``.
+        losses: of ``LOSSES``: cosine of clean and perturbed logits; cross-entropy to the clean
+            class, with its sign turned and clamped at 9 an image; the clean class's logit.
+        restarts: attacks that the worst is chosen from; ``len(ways) * len(losses)`` tries each
+            pair once.
+        steps: gradient steps of each.
+        batch_size: images a step.
+        step_size: of the first step, as a share of the radius.
+        momentum: of the gradient, from 0 to below 1.
+        price: weight of the detector's score in ``evade``.
+
+    Raises:
+        UapError: the defence cannot be read or is of another size, a setting is out of its range,
+            or no gradient reaches the perturbation.
+    """
+    _check(ways, WAYS, "ways")
+    _check(losses, LOSSES, "losses")
+    if restarts < 1:
+        raise UapError(f"attack.restarts is {restarts}: expected at least 1.")
+    found = load_defense(defense)
+    size = images.take([0]).shape[-1]
+    if found.size != size:
+        raise UapError(
+            f"attack.defense is {defense}, which was trained on images of side {found.size}: "
+            f"expected {size}; set data.crop={found.size}."
+        )
+    device = network.mean.device
+    guard = Guard(network, found.rectifier, found.detector).to(device).requires_grad_(False)
+    rounds = ((way, loss) for loss in cycle(losses) for way in ways)
+    best: tuple[float, Tensor, dict[str, object]] | None = None
+    for restart, (way, loss) in enumerate(islice(rounds, restarts)):
+        generator = torch.Generator().manual_seed(seed * 1_009 + restart)
+        start = random_start(images.take([0]).shape[1:], norm, generator)
+        drawn = draw_batches(len(images), steps, batch_size, generator)
+        rho = descend(
+            _objective(guard, images, predictions, drawn, way, loss, price),
+            start,
+            drawn,
+            network,
+            norm,
+            step_size=step_size,
+            momentum=momentum,
+            description=f"Attacking the guard ({way}, {loss})",
+        )
+        fooled = fooling_of_guard(guard, images, predictions, rho)
+        log.info("restart %d, %s, %s: the guard is fooled on %.1f %%", restart, way, loss, fooled)
+        if best is None or fooled > best[0]:
+            chosen = {"way": way, "loss": loss, "restart": restart, "fooling_of_guard": fooled}
+            best = (fooled, rho.cpu(), chosen)
+    assert best is not None
+    return Universal(best[1], restarts * steps * batch_size / len(images), best[2])
+
+
+def _check(given: Sequence[str], known: Sequence[str], key: str) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        raise UapError(
+            f"attack.{key} is {list(given)}: expected some of {', '.join(known)}, such as "
+            f"[{known[0]}]."
+        )
+
+
+def _objective(
+    guard: Guard,
+    images: Images,
+    predictions: Tensor,
+    drawn: list[list[int]],
+    way: str,
+    loss: str,
+    price: float,
+) -> Callable[[Tensor, list[int]], Tensor]:
+    """What :func:`descend` minimises: of a perturbation on some images."""
+    device = guard.network.mean.device
+    clean = clean_logits(guard.network, images, sorted({n for batch in drawn for n in batch}))
+    done = iter(range(len(drawn)))
+
+    def objective(rho: Tensor, numbers: list[int]) -> Tensor:
+        aim = torch.stack([clean[number] for number in numbers])
+        label = predictions[numbers].to(device)
+
+        def fooled(logits: Tensor) -> Tensor:
+            if loss == "cosine":
+                return functional.cosine_similarity(logits, aim).mean()
+            if loss == "cross_entropy":
+                entropy = functional.cross_entropy(logits, label, reduction="none")
+                return -entropy.clamp_max(_CLAMP).mean()
+            return logits.gather(1, label[:, None]).mean()
+
+        perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
+        progress = next(done) / max(1, len(drawn) - 1)
+        return _STEPS[way](Step(guard, perturbed, fooled, progress, price))
+
+    return objective
+
+
+@torch.no_grad()
+def fooling_of_guard(guard: Guard, images: Images, predictions: Tensor, rho: Tensor) -> float:
+    """Share of (at most 256) images on which the guard says another class, in percent.
+
+    The guard decides as in use, and perturbed images are rounded to whole pixel values.
+    """
+    device = guard.network.mean.device
+    count, changed, seen = min(_JUDGED, len(images)), 0, 0
+    for batch in batches(images, 32, device):
+        batch = batch[: count - seen]
+        given = (batch + rho.to(device)).round().clamp(0, 255)
+        answer = guard.judge(given).logits.argmax(1).cpu()
+        changed += int((answer != predictions[seen : seen + len(batch)]).sum())
+        seen += len(batch)
+        if seen == count:
+            break
+    return 100 * changed / count
