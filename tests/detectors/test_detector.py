@@ -1,8 +1,10 @@
 """How a detector is fitted in front of a rectifier."""
 
+import pytest
 import torch
 
-from uap_lightning.detectors import DctSvm, fit_detector
+from uap_lightning.core.errors import UapError
+from uap_lightning.detectors import ConvDetector, DctSvm, NoDetector, calibrate, fit_detector
 
 
 def test_fitting_sees_what_the_rectifier_removed():
@@ -25,3 +27,27 @@ def test_fitting_sees_what_the_rectifier_removed():
     detector = DctSvm(8)
     fit_detector(detector, rectifier, batches())
     assert ((detector(removed) > 0) == perturbed).all()
+
+
+@pytest.mark.parametrize(("rate", "allowed"), [(0.0, 0), (0.02, 2), (0.1, 10), (0.999, 99)])
+def test_the_threshold_lets_as_many_clean_images_pass_as_stated(rate, allowed):
+    generator = torch.Generator().manual_seed(1)
+    removed = torch.randn(100, 3, 8, 8, generator=generator) * torch.linspace(1, 9, 100)[
+        torch.randperm(100, generator=generator)
+    ].view(-1, 1, 1, 1)
+    torch.manual_seed(0)
+    detector = ConvDetector(width=2)
+    detector.last.weight.data.abs_()
+
+    class Rectifier(torch.nn.Module):
+        def forward(self, images):
+            return images - removed[images[:, 0, 0, 0].long()]
+
+    numbers = torch.arange(100.0).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    calibrate(detector, Rectifier(), torch.split(numbers, 30), rate)
+    assert int((detector(removed) > 0).sum()) == allowed
+
+
+def test_a_detector_without_a_threshold_is_told():
+    with pytest.raises(UapError, match="NoDetector has no threshold"):
+        calibrate(NoDetector(), torch.nn.Identity(), [torch.zeros(1, 3, 8, 8)], 0.1)

@@ -15,7 +15,7 @@ from uap_lightning.jobs import train as job
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.training import callbacks
+from uap_lightning.training import callbacks, fitting
 from uap_lightning.training.module import RectifierModule
 
 
@@ -185,3 +185,29 @@ def test_perturbations_that_were_trained_on_are_not_tested_on():
     shutil.copy(other / "train-0001.safetensors", other / "test-0001.safetensors")
     with pytest.raises(UapError, match="trained on 1 of the 2 test perturbations of other"):
         evaluate(composed("evaluate", *words, output=Path("outputs/leak")))
+
+
+def test_the_threshold_is_set_on_photographs_that_nothing_is_fitted_on(monkeypatch):
+    spy = Spy(monkeypatch)
+    seen = []
+    original = fitting.calibrate
+
+    def noted(detector, rectifier, clean, false_alarms):
+        batches = list(clean)
+        seen.append((torch.cat(batches), false_alarms))
+        return original(detector, rectifier, iter(batches), false_alarms)
+
+    monkeypatch.setattr(fitting, "calibrate", noted)
+    words = ("data.validation_share=0.3", "detector.false_alarms=0.05", "detector=conv")
+    job.train(composed("train", *QUICK_TRAIN, *words, "detector.model.epochs=1"))
+    [(images, rate)] = seen
+    assert rate == 0.05
+    assert len(images) > 2
+    fitted = {image.numpy().tobytes() for image, *_ in spy.added["fit"] + spy.added["detector"]}
+    assert fitted
+    assert not any(image.numpy().tobytes() in fitted for image in images)
+
+
+def test_a_threshold_without_photographs_to_set_it_on_is_refused():
+    with pytest.raises(UapError, match=r"data\.validation_share"):
+        job.train(composed("train", *QUICK_TRAIN, "detector.false_alarms=0.05"))

@@ -55,7 +55,10 @@ def descend(
     reached = False
     for step, numbers in enumerate(track(batches, description)):
         rho.requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(rho, numbers), rho)
+        found = loss(rho, numbers)
+        gradient = torch.zeros_like(rho)
+        if found.requires_grad:  # of a network of steps alone nothing reaches rho
+            (gradient,) = torch.autograd.grad(found, rho)
         if not bool(gradient.isfinite().all()):
             of_images = f" (images {', '.join(map(str, numbers))})" if numbers else ""
             raise UapError(

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from uap_lightning.core.dct import dct_matrix
 from uap_lightning.core.errors import UapError
+from uap_lightning.detectors.detector import check_kinds
 
 GREY = (0.299, 0.587, 0.114)
 FLOOR = 1e-3
@@ -99,19 +100,8 @@ class DctSvm(nn.Module):
         Raises:
             UapError: all images are of one kind, or a feature is not finite.
         """
-        targets = perturbed.cpu().numpy()
-        if targets.all() or not targets.any():
-            raise UapError(
-                f"the detector was given {int(targets.sum())} perturbed images of "
-                f"{len(targets)}: expected both clean and perturbed ones; raise "
-                "detector.max_images or change the seed."
-            )
-        values = features.cpu().double()
-        if not bool(values.isfinite().all()):
-            raise UapError(
-                "the rectifier returns values that are not finite, so its training diverged: lower "
-                "rectifier.training.optimizer.lr or set rectifier.training.gradient_clip."
-            )
+        check_kinds(features, perturbed)
+        targets, values = perturbed.cpu().numpy(), features.cpu().double()
         self.mean.copy_(values.mean(0))
         self.scale.copy_(values.std(0).clamp_min(1e-6))
         standardised = ((values - self.mean.cpu()) / self.scale.cpu()).float().numpy()
@@ -126,3 +116,7 @@ class DctSvm(nn.Module):
             machine.fit(standardised, targets)
         self.weight.copy_(torch.from_numpy(np.asarray(machine.coef_[0])))
         self.bias.copy_(torch.tensor(float(machine.intercept_[0])))
+
+    def raise_threshold(self, by: float) -> None:
+        """Ask for a score that is higher by so much before an image counts as perturbed."""
+        self.bias.sub_(by)

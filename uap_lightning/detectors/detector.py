@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from uap_lightning.core.errors import UapError
+
 
 class Detector(Protocol):
     """Decides 'perturbed' from I - R(I); a score above 0 means perturbed."""
@@ -39,3 +41,58 @@ def fit_detector(
         features.append(detector.features(images - rectifier(images)).cpu())
         perturbed.append(coins.cpu())
     detector.fit(torch.cat(features), torch.cat(perturbed))
+
+
+def check_kinds(features: Tensor, perturbed: Tensor) -> None:
+    """Refuse what no detector can be fitted on.
+
+    Args:
+        features: N x features.
+        perturbed: which rows are of perturbed images (bool, N).
+
+    Raises:
+        UapError: all images are of one kind, or a feature is not finite.
+    """
+    if bool(perturbed.all()) or not bool(perturbed.any()):
+        raise UapError(
+            f"the detector was given {int(perturbed.sum())} perturbed images of "
+            f"{len(perturbed)}: expected both clean and perturbed ones; raise "
+            "detector.max_images or change the seed."
+        )
+    if not bool(features.isfinite().all()):
+        raise UapError(
+            "the rectifier returns values that are not finite, so its training diverged: lower "
+            "rectifier.training.optimizer.lr or set rectifier.training.gradient_clip."
+        )
+
+
+@torch.no_grad()
+def calibrate(
+    detector: Detector, rectifier: nn.Module, clean: Iterable[Tensor], false_alarms: float
+) -> None:
+    """Set a fitted detector's threshold so that few clean images count as perturbed.
+
+    Args:
+        detector: fitted; its threshold is moved in place.
+        rectifier: trained.
+        clean: batches of clean images that neither was trained on, float N x 3 x H x W, 0-255.
+        false_alarms: share of them that may count as perturbed, at most, from 0 to below 1. With
+            fewer than 1 / false_alarms images none may.
+
+    Raises:
+        UapError: the detector has no ``raise_threshold(by)``, which subtracts from its scores.
+    """
+    move = getattr(detector, "raise_threshold", None)
+    if move is None:
+        raise UapError(
+            f"the detector {type(detector).__name__} has no threshold that detector.false_alarms "
+            "could set: leave detector.false_alarms=null, or give its class a method "
+            "raise_threshold(by)."
+        )
+    scores = torch.cat([detector(images - rectifier(images)).cpu() for images in clean]).double()
+    allowed = int(false_alarms * len(scores))
+    ordered = scores.sort(descending=True).values
+    # Halfway between the last image that may and the first that may not; above all, where none may.
+    least = ordered[allowed]
+    most = ordered[allowed - 1] if allowed else least + 0.1 * scores.std(correction=0)
+    move(float(least + most) / 2)

@@ -217,9 +217,15 @@ class DetectorConfig:
     model: Node = MISSING
     max_images: int = MISSING
     perturbed_share: float = MISSING
+    false_alarms: float | None = None
 
     def __post_init__(self) -> None:
         whole("detector.max_images", self.max_images, 2)
+        if self.false_alarms is not None and not 0 <= self.false_alarms < 1:
+            raise UapError(
+                f"detector.false_alarms is {self.false_alarms}: expected a share of clean images, "
+                "from 0 to below 1, or null for the threshold that fitting finds."
+            )
         if not 0 < self.perturbed_share < 1:
             raise UapError(
                 f"detector.perturbed_share is {self.perturbed_share}: expected a probability "

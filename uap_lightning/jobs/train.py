@@ -111,8 +111,9 @@ def train(composed: DictConfig) -> float | None:
 
 def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:
     """Which training images the detector is fitted on."""
-    detector = cfg.detector
-    return DetectorSample(detector.max_images, detector.perturbed_share, data.batch_size, cfg.seed)
+    detector, held_out = cfg.detector, data.validation
+    fitted = (detector.max_images, detector.perturbed_share, data.batch_size, cfg.seed)
+    return DetectorSample(*fitted, detector.false_alarms, held_out)
 
 
 def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:

@@ -7,9 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import track
 from uap_lightning.data.crops import CropDataset
-from uap_lightning.detectors import Detector, fit_detector
+from uap_lightning.detectors import Detector, calibrate, fit_detector
 from uap_lightning.perturbations.sampling import PerturbationSampler
 
 
@@ -23,12 +24,17 @@ class DetectorSample:
         perturbed_share: share of them that is perturbed.
         batch_size: images a forward pass.
         seed: of the sample.
+        false_alarms: share of the clean crops of ``held_out`` that may count as perturbed; None
+            leaves the threshold that fitting finds.
+        held_out: training photographs that neither rectifier nor detector is fitted on.
     """
 
     max_images: int
     perturbed_share: float
     batch_size: int
     seed: int
+    false_alarms: float | None = None
+    held_out: CropDataset | None = None
 
 
 def fit_on_crops(
@@ -61,4 +67,17 @@ def fit_on_crops(
             yield plain(crops.take(block.tolist()).to(device).float(), step)
 
     rectifier.eval()
-    fit_detector(cast(Detector, detector), rectifier, batches())
+    fitted = cast(Detector, detector)
+    fit_detector(fitted, rectifier, batches())
+    if sample.false_alarms is None:
+        return
+    held_out = sample.held_out
+    if not held_out:
+        raise UapError(
+            f"detector.false_alarms is {sample.false_alarms} and no photographs are held out to "
+            "set the threshold on: set data.validation_share, such as 0.1, or "
+            "detector.false_alarms=null."
+        )
+    blocks = torch.split(torch.arange(len(held_out)), sample.batch_size)
+    clean = (held_out.take(block.tolist()).to(device).float() for block in blocks)
+    calibrate(fitted, rectifier, clean, sample.false_alarms)
