@@ -1,8 +1,8 @@
 """The tables of README and docs, from the results that are committed in ``docs/results``.
 
-``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE`` and
-``--hidden FILE`` put new results there first. A table whose results are not there has no block in
-any page.
+``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
+``--hidden FILE``, ``--unseen FILE`` and ``--adaptive FILE`` put new results there first. A table
+whose results are not there has no block in any page.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from experiments.unseen_tables import adaptive_table, unseen_matrix, unseen_table
 from uap_lightning.core.storage import make_folder, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
@@ -23,7 +24,7 @@ from uap_lightning.results.rows import Result, gather_rows, norm_label
 from uap_lightning.results.tables import LINES, cell, heading, lines_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "streams.md", ROOT / "docs" / "paper.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{n}.md" for n in ("streams", "paper", "unseen"))]
 RESULTS = ROOT / "docs" / "results"
 # The network of the README's table, which is the paper's first one.
 _FIRST = "googlenet_bvlc"
@@ -187,6 +188,11 @@ def tables() -> dict[str, str]:
         found["attackers"] = attackers_table(protocols)
     if (RESULTS / "stream_hidden.json").is_file():
         found["hidden"] = hidden_table(RESULTS / "stream_hidden.json")
+    if any((RESULTS / "unseen").glob("*.json")):
+        found["unseen"] = unseen_table(RESULTS / "unseen")
+        found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
+    if any((RESULTS / "adaptive").glob("*.json")):
+        found["adaptive"] = adaptive_table(RESULTS / "adaptive")
     return found
 
 
@@ -250,6 +256,12 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument(
         "--hidden", type=Path, help="results.json of experiments.stream on hidden_uap's"
     )
+    options.add_argument("--unseen", type=Path, help="results.json of experiments.unseen_attacks")
+    options.add_argument(
+        "--adaptive",
+        type=Path,
+        help="results.json of evaluate attack=adaptive",
+    )
     chosen = options.parse_args(arguments)
     if chosen.quickstart is not None:
         take(chosen.quickstart, RESULTS / "quickstart.json")
@@ -262,6 +274,10 @@ def main(arguments: list[str] | None = None) -> None:
         take_stream(chosen.protocol, RESULTS / "stream_protocol" / name)
     if chosen.hidden is not None:
         take_stream(chosen.hidden, RESULTS / "stream_hidden.json")
+    if chosen.unseen is not None:
+        take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
+    if chosen.adaptive is not None:
+        take(chosen.adaptive, RESULTS / "adaptive" / f"{chosen.adaptive.parent.name}.json")
     render(PAGES)
 
 

@@ -1,0 +1,59 @@
+"""The tables of unseen and adaptive attacks say what is in their files."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from experiments import readme_tables, unseen_tables
+from experiments.unseen_attacks import Cell
+from tests.results.samples import a_row, result, write
+
+ONE = Cell(
+    "p, tiny, linf", "a", "inf", 1.0, None, 90.0, 80.0, (88.0, 92.0), 82.0, 98.0, 97.0, 1.5, 9
+)
+CELLS = [
+    ONE,
+    replace(ONE, pattern="b", rate=70.0, floor=60.0, ci95=(66.0, 74.0)),
+    replace(ONE, pattern="c", norm="2", rate=85.0, floor=84.0),
+    replace(ONE, defense="memory, after 4", seen=4, rate=95.0, clean=100.0, false_alarms=None),
+]
+
+
+def write_unseen(folder: Path, cells=CELLS):
+    folder.mkdir(parents=True)
+    content = {"network": "tiny", "size": 64, "command": "python -m x --patterns /a/b/banks"}
+    content["cells"] = [asdict(cell) for cell in cells]
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_mean_lowest_and_floor_of_each_norm_and_strength():
+    lines = unseen_tables.unseen_table(write_unseen(Path("u"))).splitlines()
+    columns = lines[0].strip("| ").split(" | ")
+    assert columns[2:4] == ["ℓ∞, ξ = 10", "ℓ2, ξ = 2,000"]
+    floor, defended, memory = (line.strip("|").split("|") for line in lines[2:])
+    strip = [[cell.strip() for cell in row] for row in (floor, defended, memory)]
+    assert strip[0] == ["tiny, 64 px", "no defence", "70.0 (60.0)", "84.0 (84.0)", "100.0", ""]
+    assert strip[1][2:] == ["80.0 (70.0 [66.0, 74.0])", "85.0 (85.0 [88.0, 92.0])", "98.0", "1.5 %"]
+    assert strip[2][1:] == ["memory, after 4", "95.0 (95.0 [88.0, 92.0])", "", "100.0", ""]
+    matrix = unseen_tables.unseen_matrix(Path("u"))
+    assert "| b | 1 | 60.0 | 70.0 [66.0, 74.0] |  |" in matrix
+
+
+def test_new_results_are_taken_without_paths(monkeypatch):
+    page = Path("page")
+    marks = "<!-- table: {} -->\nold\n<!-- end table -->\n"
+    page.write_text("".join(marks.format(name) for name in ("unseen", "unseen_all", "adaptive")))
+    monkeypatch.setattr(readme_tables, "PAGES", [page])
+    monkeypatch.setattr(readme_tables, "RESULTS", Path("results"))
+    file = write_unseen(Path("u")) / "results.json"
+    write("runs/general-linf", result(rows=[a_row(), a_row(protocol="b")]))
+    run = Path("runs/general-linf/results.json")
+    readme_tables.main(["--unseen", str(file), "--adaptive", str(run)])
+    taken = json.loads(Path("results/unseen/tiny-64.json").read_text())
+    assert taken["command"] == "python -m x --patterns banks"
+    assert Path("results/adaptive/general-linf.json").is_file()
+    row, text = a_row(), page.read_text()
+    low, high = row["ci95"]["defense_rate"]
+    assert f"{row['defense_rate']:.1f} % [{low:.1f}, {high:.1f}]" in text
+    assert "old" not in text
