@@ -23,7 +23,7 @@ from uap_lightning.perturbations.ball import Ball
 log = logging.getLogger(__name__)
 
 WAYS = ("evade", "rectified", "annealed", "straight_through", "orthogonal")
-LOSSES = ("cosine", "cross_entropy", "clean_logit")
+LOSSES = ("cosine", "cross_entropy", "margin")
 # A score that the attacker aims below: the decision is at 0, and rounding moves it.
 _MARGIN = 0.5
 _JUDGED = 256
@@ -138,7 +138,8 @@ def adaptive(
         defense: folder of the trained defence that is attacked.
         ways: of ``WAYS``.
         losses: of ``LOSSES``: cosine of clean and perturbed logits; cross-entropy to the clean
-            class, with its sign turned and clamped at 9 an image; the clean class's logit.
+            class, with its sign turned and clamped at 9 an image; the clean class's logit less the
+            largest other one.
         restarts: attacks that the worst is chosen from; ``len(ways) * len(losses)`` tries each
             pair once.
         steps: gradient steps of each.
@@ -222,7 +223,8 @@ def _objective(
             if loss == "cross_entropy":
                 entropy = functional.cross_entropy(logits, label, reduction="none")
                 return -entropy.clamp_max(_CLAMP).mean()
-            return logits.gather(1, label[:, None]).mean()
+            own = functional.one_hot(label, logits.shape[1]).bool()
+            return (logits[own] - logits.masked_fill(own, -torch.inf).amax(1)).mean()
 
         perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
         progress = next(done) / max(1, len(drawn) - 1)
