@@ -1,10 +1,11 @@
 """The unseen matrix: defences against perturbations that nobody showed them.
 
-A row a trained defence, a column a perturbation (a bank's file, imported ones too) at one
-strength. A cell is what is left of the clean accuracy when half of the images are perturbed, one
-image at a time and without memory, beside the floor (the same with no defence) and with its
-interval over photographs. ``--seen`` adds a row for the guard with memory, after so many attacked
-images. Takes the settings of ``craft`` for network and photographs.
+For each defence and each perturbation (a bank's file, imported ones too) at one strength: what is
+left of the clean accuracy when half of the images are perturbed, one image at a time and without
+memory, beside the floor (the same with no defence) and with its interval over photographs.
+``--defense`` names trained defences, ``--rectifier`` registered rectifiers that need no training
+(UAP_TRUST names the module that registers one of your own), ``--seen`` adds the guard with memory,
+after so many attacked images. Takes the settings of ``craft`` for network and photographs.
 
 python -m experiments.unseen_attacks --defense RUN/defense --patterns BANKS --strength 1,1.5,2.5 \
     network=efficientnet_lite0 data=imagenet_sample data.root=FOLDER data.test_root=FOLDER \
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch import Tensor
 
+from experiments.defenses import Entry, cost, entries
 from experiments.render import write_figure
 from experiments.stream import curve
 from experiments.stream_setting import (
@@ -38,7 +40,7 @@ from experiments.stream_setting import (
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically, write_json
 from uap_lightning.core.terminal import track
-from uap_lightning.guard.defense_folder import Defense, load_defense
+from uap_lightning.core.version import __version__
 from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.launch import launch
@@ -56,7 +58,7 @@ class Cell:
     """A defence against one perturbation; all rates in percent.
 
     Attributes:
-        defense: its rectifier, and the norm and the network it was trained on.
+        defense: its name.
         pattern: file of the perturbation, below the folder.
         norm: ``2`` or ``inf``, as its record says.
         strength: it was multiplied by this.
@@ -97,36 +99,29 @@ def judged(guard: Guard, images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(classes), torch.cat(perturbed)
 
 
-def row(setting: Setting, defense: Defense, strengths: list[float]) -> list[Cell]:
+def row(setting: Setting, entry: Entry, strengths: list[float]) -> list[Cell]:
     """A defence against every perturbation at every strength.
 
     Raises:
-        UapError: it was trained on one of them, or on images of another size.
+        UapError: it was trained on one of them.
     """
-    size = setting.whitener.size
-    if defense.size != size:
-        raise UapError(
-            f"--defense was trained on images of side {defense.size} and data.crop is {size}: set "
-            f"data.crop={defense.size}."
-        )
     seen = [
         name
         for name, (rho, _) in setting.patterns.items()
-        if identities(rho[None])[0] in defense.trained_on
+        if identities(rho[None])[0] in entry.trained_on
     ]
     if seen:
         raise UapError(
-            f"--defense was trained on {seen[0]}, which --patterns holds: expected perturbations "
-            "that it has not seen; remove it from the folder."
+            f"{entry.name} was trained on {seen[0]}, which --patterns holds: expected "
+            "perturbations that it has not seen; remove it from the folder."
         )
-    guard = Guard(setting.network, defense.rectifier, defense.detector)
+    guard = Guard(setting.network, entry.rectifier, entry.detector)
     guard.to(setting.network.mean.device).requires_grad_(False)
     images, label = setting.images, setting.label
     plain = answers(setting.network, images.float()) == label
     answer, alarm = judged(guard, images)
     kept = answer == label
     cells = []
-    told = "{rectifier}, {train_network}, {train_norm}".format(**defense.condition)
     for name, (rho, norm) in track(setting.patterns.items(), "Attacking"):
         for strength in strengths if norm == "inf" else [1.0]:
             given = attacked(images, rho * strength)
@@ -135,7 +130,7 @@ def row(setting: Setting, defense: Defense, strengths: list[float]) -> list[Cell
             right = answer == label
             cells.append(
                 Cell(
-                    told,
+                    entry.name,
                     name,
                     norm,
                     strength,
@@ -192,9 +187,10 @@ def _relative(right: Tensor, clean: Tensor) -> float:
 def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     """Measure, and write ``results.json``, ``unseen.md`` and ``unseen.png``."""
     cfg = typed(composed, CraftConfig)
-    defenses = [load_defense(folder) for folder in options.defense]
+    size = int(cfg.data["crop"])
+    compared = entries(options.defense, options.rectifier, size)
     setting = load_setting(cfg, options, LEARN if options.seen else 0)
-    cells = [cell for defense in defenses for cell in row(setting, defense, options.strength)]
+    cells = [cell for entry in compared for cell in row(setting, entry, options.strength)]
     if options.seen:
         cells += memory_rows(setting, options.strength, options.seen)
     folder = Path(composed.paths.output_dir)
@@ -205,7 +201,8 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
         "size": setting.whitener.size,
         "seed": cfg.seed,
         "command": f"python -m experiments.unseen_attacks {options.command}",
-        "defenses": [defense.digest for defense in defenses],
+        "version": __version__,
+        "costs": [asdict(cost(entry, size)) for entry in compared],
         "cells": [asdict(cell) for cell in cells],
     }
     write_json(folder / "results.json", content)
@@ -266,6 +263,7 @@ def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """This script's own options, and the overrides that are Hydra's."""
     known = parser(__doc__)
     known.add_argument("--defense", type=Path, action="append", default=[], help="a defence folder")
+    known.add_argument("--rectifier", action="append", default=[], help="a registered rectifier")
     known.add_argument("--strength", default="1", help="factors of the l_inf ones, as 1,1.5")
     known.add_argument("--seen", default="", help="attacked images that a memory met, as 4,16")
     options, overrides = parse(known, arguments)

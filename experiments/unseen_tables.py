@@ -1,9 +1,12 @@
 """Tables of committed results: defences against attacks that are new to them or know them."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from experiments.defenses import Cost
 from experiments.unseen_attacks import Cell, markdown
+from uap_lightning.core.storage import read_as
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import read_results
 from uap_lightning.results.rows import norm_label
@@ -12,39 +15,71 @@ from uap_lightning.results.tables import cell
 _GROUPS = (("inf", 1.0), ("2", 1.0), ("inf", 1.5), ("inf", 2.5))
 
 
-def cells_of(file: Path) -> tuple[str, list[Cell]]:
-    """What was measured on, and the cells of a ``results.json`` of experiments.unseen_attacks."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    cells = [Cell(**{**cell, "ci95": tuple(cell["ci95"])}) for cell in content["cells"]]
-    return f"{content['network']}, {content['size']} px", cells
+@dataclass(frozen=True)
+class Unseen:
+    """A ``results.json`` of experiments.unseen_attacks: nothing of it may be left out.
+
+    Attributes:
+        schema: of this file.
+        status: how the run ended.
+        network: classifier.
+        size: side of the images.
+        seed: of the order of the photographs.
+        command: that made it.
+        version: of this package.
+        costs: of every defence.
+        cells: its numbers, each with its floor and its interval.
+    """
+
+    schema: int
+    status: Literal["ok"]
+    network: str
+    size: int
+    seed: int
+    command: str
+    version: str
+    costs: list[Cost]
+    cells: list[Cell]
+
+    @property
+    def measured(self) -> str:
+        """What it was measured on."""
+        return f"{self.network}, {self.size} px"
+
+
+def read_unseen(folder: Path) -> list[Unseen]:
+    """The results of a folder.
+
+    Raises:
+        UapError: one lacks a floor, an interval, the seed or the command that made it.
+    """
+    return [read_as(file, Unseen, "results of unseen_attacks") for file in sorted(folder.glob("*"))]
 
 
 def unseen_table(folder: Path) -> str:
     """A line for each defence: mean and lowest rate over the perturbations of a norm and size."""
-    found = [cells_of(file) for file in sorted(folder.glob("*.json"))]
-    there = {(c.norm, c.strength) for _, cells in found for c in cells}
+    found = read_unseen(folder)
+    there = {(c.norm, c.strength) for result in found for c in result.cells}
     groups = [group for group in _GROUPS if group in there]
     names = [
         f"{norm_label('l' + norm)}, ξ = {strength * (2_000 if norm == '2' else 10):,.0f}"
         for norm, strength in groups
     ]
-    head = ["Classifier", "Defence", *names, "clean kept", "false alarms"]
+    head = ["Classifier", "Defence", *names, "clean kept", "false alarms", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
-    for measured, cells in found:
-        floors = [c for c in cells if c.seen is None]
-        lines.append(
-            _line(measured, "no defence", [_floor(floors, *g) for g in groups], "100.0", "")
-        )
-        for defense in dict.fromkeys(c.defense for c in cells):
-            own = [c for c in cells if c.defense == defense]
+    for result in found:
+        floors = [c for c in result.cells if c.seen is None]
+        rates = [_floor(floors, *group) for group in groups]
+        rows = [[result.measured, "no defence", *rates, "100.0", "", "0"]]
+        gmac = {cost.defense: f"{cost.gmac:.1f}" for cost in result.costs}
+        for defense in dict.fromkeys(c.defense for c in result.cells):
+            own = [c for c in result.cells if c.defense == defense]
             alarms = "" if own[0].false_alarms is None else f"{own[0].false_alarms:.1f} %"
             rates = [_rates(own, *group) for group in groups]
-            lines.append(_line(measured, defense, rates, f"{own[0].clean:.1f}", alarms))
+            kept = [f"{own[0].clean:.1f}", alarms, gmac.get(defense, "")]
+            rows.append([result.measured, for_markdown(defense), *rates, *kept])
+        lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines)
-
-
-def _line(measured: str, defense: str, rates: list[str], clean: str, alarms: str) -> str:
-    return f"| {' | '.join([measured, for_markdown(defense), *rates, clean, alarms])} |"
 
 
 def _rates(cells: list[Cell], norm: str, strength: float) -> str:
@@ -65,8 +100,8 @@ def _floor(cells: list[Cell], norm: str, strength: float) -> str:
 
 def unseen_matrix(folder: Path) -> str:
     """Every perturbation and every defence, for each file."""
-    found = [cells_of(file) for file in sorted(folder.glob("*.json"))]
-    return "\n\n".join(f"{measured}:\n\n{markdown(cells).rstrip()}" for measured, cells in found)
+    found = read_unseen(folder)
+    return "\n\n".join(f"{r.measured}:\n\n{markdown(r.cells).rstrip()}" for r in found)
 
 
 def adaptive_table(folder: Path) -> str:

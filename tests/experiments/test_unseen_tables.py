@@ -4,9 +4,12 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
+
 from experiments import readme_tables, unseen_tables
 from experiments.unseen_attacks import Cell
 from tests.results.samples import a_row, result, write
+from uap_lightning.core.errors import UapError
 
 ONE = Cell(
     "p, tiny, linf", "a", "inf", 1.0, None, 90.0, 80.0, (88.0, 92.0), 82.0, 98.0, 97.0, 1.5, 9
@@ -22,7 +25,9 @@ CELLS = [
 def write_unseen(folder: Path, cells=CELLS):
     folder.mkdir(parents=True)
     content = {"network": "tiny", "size": 64, "command": "python -m x --patterns /a/b/banks"}
+    content |= {"schema": 1, "status": "ok", "seed": 0, "version": "0"}
     content["cells"] = [asdict(cell) for cell in cells]
+    content["costs"] = [{"defense": ONE.defense, "digest": None, "gmac": 2.62}]
     (folder / "results.json").write_text(json.dumps(content))
     return folder
 
@@ -33,11 +38,32 @@ def test_mean_lowest_and_floor_of_each_norm_and_strength():
     assert columns[2:4] == ["ℓ∞, ξ = 10", "ℓ2, ξ = 2,000"]
     floor, defended, memory = (line.strip("|").split("|") for line in lines[2:])
     strip = [[cell.strip() for cell in row] for row in (floor, defended, memory)]
-    assert strip[0] == ["tiny, 64 px", "no defence", "70.0 (60.0)", "84.0 (84.0)", "100.0", ""]
-    assert strip[1][2:] == ["80.0 (70.0 [66.0, 74.0])", "85.0 (85.0 [88.0, 92.0])", "98.0", "1.5 %"]
-    assert strip[2][1:] == ["memory, after 4", "95.0 (95.0 [88.0, 92.0])", "", "100.0", ""]
+    assert strip[0] == ["tiny, 64 px", "no defence", "70.0 (60.0)", "84.0 (84.0)", "100.0", "", "0"]
+    assert strip[1][2:4] == ["80.0 (70.0 [66.0, 74.0])", "85.0 (85.0 [88.0, 92.0])"]
+    assert strip[1][4:] == ["98.0", "1.5 %", "2.6"]
+    assert strip[2][1:] == ["memory, after 4", "95.0 (95.0 [88.0, 92.0])", "", "100.0", "", ""]
     matrix = unseen_tables.unseen_matrix(Path("u"))
     assert "| b | 1 | 60.0 | 70.0 [66.0, 74.0] |  |" in matrix
+
+
+@pytest.mark.parametrize("key", ["seed", "command", "version", "costs"])
+def test_results_without_their_provenance_are_refused(key):
+    path = write_unseen(Path("u")) / "results.json"
+    content = json.loads(path.read_text())
+    del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UapError, match=key):
+        unseen_tables.unseen_table(Path("u"))
+
+
+@pytest.mark.parametrize("key", ["floor", "ci95", "n_photographs"])
+def test_cells_without_floor_or_interval_are_refused(key):
+    path = write_unseen(Path("u")) / "results.json"
+    content = json.loads(path.read_text())
+    del content["cells"][1][key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UapError, match=key):
+        unseen_tables.unseen_table(Path("u"))
 
 
 def test_new_results_are_taken_without_paths(monkeypatch):

@@ -100,7 +100,7 @@ class BankConfig:
 
     def __post_init__(self) -> None:
         whole("bank.procedural", self.procedural, 0, 100_000)
-        if self.procedural and not 0 < self.procedural_share < 1:
+        if not 0 < self.procedural_share < 1:
             raise UapError(
                 f"bank.procedural_share is {self.procedural_share}: expected a probability between "
                 "0 and 1; for none of them set bank.procedural=0."

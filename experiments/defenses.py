@@ -1,0 +1,81 @@
+"""The defences that an experiment compares: trained folders, and rectifiers without training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from uap_lightning.core.errors import UapError
+from uap_lightning.detectors import NoDetector
+from uap_lightning.guard.defense_folder import load_defense
+from uap_lightning.rectifiers import RECTIFIERS
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A defence that is measured.
+
+    Attributes:
+        name: its rectifier, and the network and the norm it was trained for.
+        rectifier: maps images to images.
+        detector: scores what that removes.
+        trained_on: identities of the perturbations and photographs it may not be tested on.
+        digest: of a defence folder; None of what was not trained.
+    """
+
+    name: str
+    rectifier: nn.Module
+    detector: nn.Module
+    trained_on: frozenset[str] = frozenset()
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a defence is, for the record.
+
+    Attributes:
+        defense: its name.
+        digest: of its folder; None where there is none.
+        gmac: billions of multiplications and additions an image takes, without the network.
+    """
+
+    defense: str
+    digest: str | None
+    gmac: float
+
+
+def entries(folders: list[Path], rectifiers: list[str], size: int) -> list[Entry]:
+    """The trained defences of some folders, and registered rectifiers that rectify every image.
+
+    Raises:
+        UapError: a folder is none, was trained on images of another size, or a name is unknown.
+    """
+    found = []
+    for folder in folders:
+        defense = load_defense(folder)
+        if defense.size != size:
+            raise UapError(
+                f"--defense {folder} was trained on images of side {defense.size} and data.crop "
+                f"is {size}: set data.crop={defense.size}."
+            )
+        name = "{rectifier}, {train_network}, {train_norm}".format(**defense.condition)
+        parts = (defense.rectifier, defense.detector, defense.trained_on, defense.digest)
+        found.append(Entry(name, *parts))
+    for name in rectifiers:
+        found.append(Entry(name, RECTIFIERS.find(name)().eval(), NoDetector()))
+    names = [entry.name for entry in found]
+    if len(set(names)) < len(names):
+        raise UapError(f"two of the defences are called alike ({', '.join(names)}): name one.")
+    return found
+
+
+@torch.no_grad()
+def cost(entry: Entry, size: int) -> Cost:
+    """What an entry's rectifier and detector compute for one image, by PyTorch's own count."""
+    image = torch.full((1, 3, size, size), 127.0)
+    with FlopCounterMode(display=False) as counter:
+        entry.detector(image - entry.rectifier(image))
+    return Cost(entry.name, entry.digest, counter.get_total_flops() / 2e9)
