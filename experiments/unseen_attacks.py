@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.defenses import Entry, cost, entries
+from experiments.detection import area, hits
 from experiments.render import write_figure
 from experiments.stream import curve
 from experiments.stream_setting import (
@@ -70,6 +71,9 @@ class Cell:
         clean: accuracy on the clean images, relative to clean without a defence.
         detected: share of the perturbed images that the detector, or the memory, finds.
         false_alarms: share of the clean images that the detector takes for perturbed.
+        auroc: area under the detector's curve, 0-1; 0.5 is a coin's.
+        tpr1: share of the perturbed images that score above all but 1 % of the clean ones.
+        tpr5: the same with 5 %.
         n_photographs: tested on.
     """
 
@@ -85,18 +89,21 @@ class Cell:
     clean: float
     detected: float | None
     false_alarms: float | None
+    auroc: float | None
+    tpr1: float | None
+    tpr5: float | None
     n_photographs: int
 
 
 @torch.no_grad()
 def judged(guard: Guard, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The guard's class and decision for each image: int64 N and bool N."""
-    device, classes, perturbed = guard.network.mean.device, [], []
+    """The guard's class and the detector's score for each image: int64 N and float N."""
+    device, classes, scores = guard.network.mean.device, [], []
     for batch in torch.split(images, _BATCH):
         seen = guard.inspect(batch.to(device).float())
         classes.append(seen.logits.argmax(1).cpu())
-        perturbed.append(seen.perturbed.cpu())
-    return torch.cat(classes), torch.cat(perturbed)
+        scores.append(seen.score.cpu())
+    return torch.cat(classes), torch.cat(scores)
 
 
 def row(setting: Setting, entry: Entry, strengths: list[float]) -> list[Cell]:
@@ -119,14 +126,14 @@ def row(setting: Setting, entry: Entry, strengths: list[float]) -> list[Cell]:
     guard.to(setting.network.mean.device).requires_grad_(False)
     images, label = setting.images, setting.label
     plain = answers(setting.network, images.float()) == label
-    answer, alarm = judged(guard, images)
+    answer, clean_scores = judged(guard, images)
     kept = answer == label
     cells = []
     for name, (rho, norm) in track(setting.patterns.items(), "Attacking"):
         for strength in strengths if norm == "inf" else [1.0]:
             given = attacked(images, rho * strength)
             fooled = answers(setting.network, given.float()) == label
-            answer, found = judged(guard, given)
+            answer, scores = judged(guard, given)
             right = answer == label
             cells.append(
                 Cell(
@@ -140,8 +147,11 @@ def row(setting: Setting, entry: Entry, strengths: list[float]) -> list[Cell]:
                     ci95=interval(kept.double() + right, 2 * plain, _SEED),
                     perturbed=_relative(right, plain),
                     clean=_relative(kept, plain),
-                    detected=100 * float(found.double().mean()),
-                    false_alarms=100 * float(alarm.double().mean()),
+                    detected=100 * float((scores > 0).double().mean()),
+                    false_alarms=100 * float((clean_scores > 0).double().mean()),
+                    auroc=area(clean_scores, scores),
+                    tpr1=100 * hits(clean_scores, scores, 0.01),
+                    tpr5=100 * hits(clean_scores, scores, 0.05),
                     n_photographs=len(images),
                 )
             )
@@ -174,6 +184,9 @@ def memory_rows(setting: Setting, strengths: list[float], seen: tuple[int, ...])
                         clean=100.0,
                         detected=point.found,
                         false_alarms=None,
+                        auroc=None,
+                        tpr1=None,
+                        tpr5=None,
                         n_photographs=point.n_photographs,
                     )
                 )
