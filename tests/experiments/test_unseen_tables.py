@@ -11,9 +11,8 @@ from experiments.unseen_attacks import Cell
 from tests.results.samples import a_row, result, write
 from uap_lightning.core.errors import UapError
 
-ONE = Cell(
-    "p, tiny, linf", "a", "inf", 1.0, None, 90.0, 80.0, (88.0, 92.0), 82.0, 98.0, 97.0, 1.5, 9
-)
+NUMBERS = (90.0, 80.0, (88.0, 92.0), 82.0, 98.0, 97.0, 1.5, 0.99, 96.0, 98.0, 9)
+ONE = Cell("p, tiny, linf", "a", "inf", 1.0, None, *NUMBERS)
 CELLS = [
     ONE,
     replace(ONE, pattern="b", rate=70.0, floor=60.0, ci95=(66.0, 74.0)),
