@@ -70,10 +70,12 @@ def turned_away(
     step_size: float,
     momentum: float,
     price: Callable[[Tensor], Tensor] | None = None,
+    transformed: Callable[[Tensor], Tensor] | None = None,
 ) -> Universal:
-    """:func:`cosine_uap`, with a price on what perturbed images look like added to its loss.
+    """:func:`cosine_uap`, with a price on what perturbed images look like, or with what they meet.
 
-    ``price`` makes a scalar of a batch of perturbed images, N x 3 x H x W, 0-255.
+    ``price`` makes a scalar of a batch of perturbed images, N x 3 x H x W, 0-255, which is added
+    to the loss; ``transformed`` makes the images that the network sees of them.
     """
     device = network.mean.device
     generator = torch.Generator().manual_seed(seed)
@@ -84,7 +86,8 @@ def turned_away(
     def loss(rho: Tensor, numbers: list[int]) -> Tensor:
         perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
         unperturbed = torch.stack([clean[number] for number in numbers])
-        similarity = functional.cosine_similarity(network(perturbed), unperturbed).mean()
+        seen = perturbed if transformed is None else transformed(perturbed)
+        similarity = functional.cosine_similarity(network(seen), unperturbed).mean()
         return similarity if price is None else similarity + price(perturbed)
 
     rho = descend(

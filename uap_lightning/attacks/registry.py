@@ -10,6 +10,7 @@ from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.generator import generator
 from uap_lightning.attacks.hidden_uap import hidden_uap
 from uap_lightning.attacks.random_signs import random_signs
+from uap_lightning.attacks.robust_uap import robust_uap
 from uap_lightning.attacks.singular_vectors import singular_vectors
 from uap_lightning.attacks.targeted_uap import targeted_uap
 from uap_lightning.attacks.universal import Attack, Universal
@@ -24,6 +25,7 @@ ATTACKS: Mapping[str, Callable[..., Universal]] = {
     "generator": generator,
     "hidden_uap": hidden_uap,
     "random_signs": random_signs,
+    "robust_uap": robust_uap,
     "singular_vectors": singular_vectors,
     "targeted_uap": targeted_uap,
 }
