@@ -71,7 +71,7 @@ def robust_uap(
             return softened
         if kind == 3:
             with torch.no_grad():
-                saved = JPEG(quality + round(drawn(95 - quality)))(perturbed)
+                saved: Tensor = JPEG(quality + round(drawn(95 - quality)))(perturbed)
             return perturbed + (saved - perturbed).detach()
         return perturbed
 
