@@ -11,7 +11,7 @@ import torch
 
 from tests.tiny import composed
 from uap_lightning.core.errors import UapError
-from uap_lightning.detectors import NoDetector
+from uap_lightning.detectors import ConvDetector, NoDetector
 from uap_lightning.guard import graph
 from uap_lightning.guard.graph import OUTPUTS, describe, to_onnx, to_program, to_pt2
 from uap_lightning.guard.guard import Guard
@@ -153,6 +153,21 @@ def test_a_guard_without_a_detector_is_exported(network, guard, images):
     x = images.take(range(5)).float()
     assert program(x)[2].tolist() == [True] * 5
     torch.testing.assert_close(program(x)[0], network(guard.rectifier(x)))
+
+
+def test_a_learned_detector_is_exported(network, guard, images):
+    torch.manual_seed(0)
+    learned = Guard(network, guard.rectifier, ConvDetector(width=4).requires_grad_(False))
+    learned._defense = guard.defense
+    x = images.take(range(7)).float()
+    learned.detector.raise_threshold(float(learned.rectify(x)[1].median()))
+    program = to_program(learned, torch.float32, half=False).module()
+    for n in (1, 7):
+        seen, found = learned.inspect(x[:n]), program(x[:n])
+        torch.testing.assert_close(found[0], seen.logits)
+        torch.testing.assert_close(found[1], seen.score)
+        assert torch.equal(found[2], seen.perturbed)
+    assert 0 < int(seen.perturbed.sum()) < 7
 
 
 class Undecided(torch.nn.Module):
