@@ -23,6 +23,8 @@ NEEDED = {
     ("data", "folder"): ["data.root=images"],
     ("data", "imagenet_sample"): ["data.root=images"],
     ("experiment", "sample"): ["data.root=images"],
+    ("experiment", "general"): ["data.root=images"],
+    ("attack", "adaptive"): ["attack.defense=folder"],
 }
 LISTS = {"protocol", "logger", "callbacks"}
 

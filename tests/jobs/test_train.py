@@ -211,3 +211,13 @@ def test_the_threshold_is_set_on_photographs_that_nothing_is_fitted_on(monkeypat
 def test_a_threshold_without_photographs_to_set_it_on_is_refused():
     with pytest.raises(UapError, match=r"data\.validation_share"):
         job.train(composed("train", *QUICK_TRAIN, "detector.false_alarms=0.05"))
+
+
+def test_a_test_needs_no_perturbations_to_train_with():
+    job.train(composed("train", *QUICK_TRAIN))
+    defense = "defense=outputs/run/defense"
+    words = ["network=tiny", "data=generated", "name=run", defense, "attack=random_signs"]
+    words += ["bank.train=0", "bank.test=2", "bank.min_fooling_ratio=0", "callbacks.panel.rows=1"]
+    evaluate(composed("evaluate", *words, output=Path("outputs/evaluate")))
+    [bank] = {path.parent for path in Path("banks").rglob("test-0001.safetensors")}
+    assert not list(bank.glob("train-*"))

@@ -105,8 +105,9 @@ class BankConfig:
                 f"bank.procedural_share is {self.procedural_share}: expected a probability between "
                 "0 and 1; for none of them set bank.procedural=0."
             )
-        for key in ("train", "test", "attempts"):
-            whole(f"bank.{key}", getattr(self, key), 1, 1_000_000)
+        # A test needs none to train with.
+        for key, least in (("train", 0), ("test", 1), ("attempts", 1)):
+            whole(f"bank.{key}", getattr(self, key), least, 1_000_000)
         whole("bank.extended", self.extended, 1, 1_000_000)
         if self.extended < self.train:
             raise UapError(

@@ -113,6 +113,7 @@ class TrainConfig(MeasureConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        whole("bank.train", self.bank.train, 1)
         strategy = self.trainer.get("strategy", "auto")
         training, held = self.rectifier.training, self.data.get("validation_share", 0)
         if training is not None and training.keep == "best" and not held:
