@@ -23,7 +23,7 @@ def test_the_python_example_runs():
 
 
 def test_the_readme_is_short():
-    assert (ROOT / "README.md").read_text().count("\n") < 260
+    assert (ROOT / "README.md").read_text().count("\n") < 280
 
 
 def test_the_table_of_options_names_every_option():
