@@ -130,7 +130,8 @@ def test_the_detector_learns_from_members_at_its_own_share(monkeypatch):
     """Relatives, which training draws, may be weakened; the detector is not to learn from them."""
     spy = Spy(monkeypatch)
     words = ("detector.max_images=400", "detector.perturbed_share=0.3")
-    job.train(composed("train", *QUICK_TRAIN, *words, "rectifier.training.vary=true"))
+    relatives = ("rectifier.training.vary=true", "rectifier.training.strengths=[0.4,2.5]")
+    job.train(composed("train", *QUICK_TRAIN, *words, *relatives))
     coins = spy.coins["detector"]
     assert len(coins) == 400
     # Five deviations of a binomial of 400 around 0.3; training's share is 0.75.
