@@ -1,8 +1,8 @@
 """The tables of README and docs, from the results that are committed in ``docs/results``.
 
 ``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
-``--hidden FILE``, ``--unseen FILE`` and ``--adaptive FILE`` put new results there first. A table
-whose results are not there has no block in any page.
+``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE`` and ``--adaptive FILE`` put new results
+there first. A table whose results are not there has no block in any page.
 """
 
 import argparse
@@ -146,16 +146,22 @@ def _left(windows: list[dict[str, Any]], key: str) -> str:
     return f"{rate:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def hidden_table(file: Path) -> str:
-    """A line for each perturbation that was crafted to hide, as of :func:`stream_table`."""
+def memory_table(file: Path, called: str, prefix: str = "") -> str:
+    """A line for each perturbation of a bank of its own, as of :func:`stream_table`.
+
+    Args:
+        file: results of experiments.stream.
+        called: what the first column holds: the banks' names, without ``prefix``.
+        prefix: of these names.
+    """
     points = json.loads(file.read_text(encoding="utf-8"))["points"]
     counts = sorted({point["seen"] for point in points if point["seen"] > 0})
     columns = {0: "no defence", **{count: str(count) for count in counts}, -1: "known"}
-    lines = [f"| Weight of hiding | {' | '.join(columns.values())} |"]
-    lines.append("| ---: |" + " ---: |" * len(columns))
+    lines = [f"| {called} | {' | '.join(columns.values())} |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
     for name in dict.fromkeys(point["pattern"] for point in points):
         found = {p["seen"]: p for p in points if p["pattern"] == name}
-        cells = [name.split("/")[0].removeprefix("weight-")]
+        cells = [for_markdown(name.split("/")[0].removeprefix(prefix))]
         for seen in columns:
             low, high = found[seen]["ci95"]
             cells.append(f"{found[seen]['relative']:.1f} [{low:.1f}, {high:.1f}]")
@@ -187,7 +193,11 @@ def tables() -> dict[str, str]:
     if protocols := sorted((RESULTS / "stream_protocol").glob("*.json")):
         found["attackers"] = attackers_table(protocols)
     if (RESULTS / "stream_hidden.json").is_file():
-        found["hidden"] = hidden_table(RESULTS / "stream_hidden.json")
+        hidden = RESULTS / "stream_hidden.json"
+        found["hidden"] = memory_table(hidden, "Weight of hiding", "weight-")
+    if (RESULTS / "stream_adaptive.json").is_file():
+        adaptive = RESULTS / "stream_adaptive.json"
+        found["adaptive_memory"] = memory_table(adaptive, "Crafted against")
     if any((RESULTS / "unseen").glob("*.json")):
         found["unseen"] = unseen_table(RESULTS / "unseen")
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
@@ -256,6 +266,9 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument(
         "--hidden", type=Path, help="results.json of experiments.stream on hidden_uap's"
     )
+    options.add_argument(
+        "--remembered", type=Path, help="results.json of experiments.stream on adaptive's"
+    )
     options.add_argument("--unseen", type=Path, help="results.json of experiments.unseen_attacks")
     options.add_argument(
         "--adaptive",
@@ -274,6 +287,8 @@ def main(arguments: list[str] | None = None) -> None:
         take_stream(chosen.protocol, RESULTS / "stream_protocol" / name)
     if chosen.hidden is not None:
         take_stream(chosen.hidden, RESULTS / "stream_hidden.json")
+    if chosen.remembered is not None:
+        take_stream(chosen.remembered, RESULTS / "stream_adaptive.json")
     if chosen.unseen is not None:
         take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
     if chosen.adaptive is not None:

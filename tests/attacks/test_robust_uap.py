@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.tiny import TensorImages, scenes
+from uap_lightning.attacks import robust_uap as module
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.attacks.robust_uap import robust_uap
@@ -34,6 +35,29 @@ def test_it_survives_blur_better_than_the_plain_one():
     assert agreement(robust, unseen) < agreement(plain, unseen)
     again = robust_uap(*given, steps=60, batch_size=8).rho
     assert torch.equal(again, robust)
+
+
+def test_every_transformation_is_met(monkeypatch):
+    met = {"Gaussian": [], "JPEG": []}
+
+    def noting(name):
+        made = getattr(module, name)
+
+        def build(strength, **settings):
+            met[name].append(strength)
+            return made(strength, **settings)
+
+        return build
+
+    for name in met:
+        monkeypatch.setattr(module, name, noting(name))
+    images = TensorImages(scenes(8, 32, seed=1))
+    robust_uap(tiny(), images, torch.zeros(8).long(), NORM, 0, steps=80, batch_size=2)
+    # A quarter of the steps each, within four deviations of a binomial.
+    assert all(5 <= len(strengths) <= 35 for strengths in met.values())
+    assert 1.0 < max(met["Gaussian"]) <= 1.5
+    assert 50 <= min(met["JPEG"]) < 65
+    assert 80 < max(met["JPEG"]) <= 95
 
 
 @pytest.mark.parametrize("setting", [{"shift": -1}, {"blur": 0.0}, {"quality": 0}, {"blur": 9.0}])

@@ -68,13 +68,22 @@ def test_cells_without_floor_or_interval_are_refused(key):
 def test_new_results_are_taken_without_paths(monkeypatch):
     page = Path("page")
     marks = "<!-- table: {} -->\nold\n<!-- end table -->\n"
-    page.write_text("".join(marks.format(name) for name in ("unseen", "unseen_all", "adaptive")))
+    page.write_text(
+        "".join(
+            marks.format(name) for name in ("unseen", "unseen_all", "adaptive", "adaptive_memory")
+        )
+    )
     monkeypatch.setattr(readme_tables, "PAGES", [page])
     monkeypatch.setattr(readme_tables, "RESULTS", Path("results"))
     file = write_unseen(Path("u")) / "results.json"
     write("runs/general-linf", result(rows=[a_row(), a_row(protocol="b")]))
     run = Path("runs/general-linf/results.json")
-    readme_tables.main(["--unseen", str(file), "--adaptive", str(run)])
+    point = {"pattern": "mine/test-0000", "relative": 91.25, "ci95": [80.0, 99.0]}
+    points = [{**point, "seen": seen} for seen in (0, -1, 4)]
+    Path("stream.json").write_text(json.dumps({"command": "python -m y", "points": points}))
+    words = ["--unseen", str(file), "--adaptive", str(run), "--remembered", "stream.json"]
+    readme_tables.main(words)
+    assert "| mine | 91.2 [80.0, 99.0] | 91.2 [80.0, 99.0] |" in page.read_text()
     taken = json.loads(Path("results/unseen/tiny-64.json").read_text())
     assert taken["command"] == "python -m x --patterns banks"
     assert Path("results/adaptive/general-linf.json").is_file()
