@@ -102,7 +102,10 @@ def test_a_folder_that_is_not_whole_is_refused(defense, name, change):
     [
         ({"name": "os.system", "command": "true"}, r"'os\.system' is no detector"),
         ({"name": "uap_lightning.detectors.DctSvm", "size": 32}, "is no detector"),
-        ({"name": "prn_residual"}, r"'prn_residual' is no detector \(there are dct_svm, conv, none"),
+        (
+            {"name": "prn_residual"},
+            r"'prn_residual' is no detector \(there are dct_svm, conv, none",
+        ),
         ({"name": ["dct_svm"], "size": 32}, "is no detector"),
         ({"size": 32}, "'None' is no detector"),
         ({"name": "x" * 10**5}, "is no detector"),

@@ -12,6 +12,7 @@ from torch.nn import functional
 from uap_lightning.attacks.cosine_uap import clean_logits
 from uap_lightning.attacks.descent import descend, draw_batches, random_start
 from uap_lightning.attacks.fooling import batches
+from uap_lightning.attacks.losses import LOSSES
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import Images
@@ -23,12 +24,9 @@ from uap_lightning.perturbations.ball import Ball
 log = logging.getLogger(__name__)
 
 WAYS = ("evade", "rectified", "annealed", "straight_through", "orthogonal")
-LOSSES = ("cosine", "cross_entropy", "margin")
 # A score that the attacker aims below: the decision is at 0, and rounding moves it.
 _MARGIN = 0.5
 _JUDGED = 256
-# Of cross-entropy, so that images that are fooled already do not take all of the gradient.
-_CLAMP = 9.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def adaptive(
     *,
     defense: str,
     ways: Sequence[str] = WAYS,
-    losses: Sequence[str] = LOSSES,
+    losses: Sequence[str] = tuple(LOSSES),
     restarts: int = 15,
     steps: int = 90,
     batch_size: int = 8,
@@ -137,9 +135,7 @@ def adaptive(
         seed: of the starting points and the batches.
         defense: folder of the trained defence that is attacked.
         ways: of ``WAYS``.
-        losses: of ``LOSSES``: cosine of clean and perturbed logits; cross-entropy to the clean
-            class, with its sign turned and clamped at 9 an image; the clean class's logit less the
-            largest other one.
+        losses: names of :data:`~uap_lightning.attacks.losses.LOSSES`.
         restarts: attacks that the worst is chosen from; ``len(ways) * len(losses)`` tries each
             pair once.
         steps: gradient steps of each.
@@ -153,7 +149,7 @@ def adaptive(
             or no gradient reaches the perturbation.
     """
     _check(ways, WAYS, "ways")
-    _check(losses, LOSSES, "losses")
+    _check(losses, list(LOSSES), "losses")
     if restarts < 1:
         raise UapError(f"attack.restarts is {restarts}: expected at least 1.")
     found = load_defense(defense)
@@ -218,13 +214,7 @@ def _objective(
         label = predictions[numbers].to(device)
 
         def fooled(logits: Tensor) -> Tensor:
-            if loss == "cosine":
-                return functional.cosine_similarity(logits, aim).mean()
-            if loss == "cross_entropy":
-                entropy = functional.cross_entropy(logits, label, reduction="none")
-                return -entropy.clamp_max(_CLAMP).mean()
-            own = functional.one_hot(label, logits.shape[1]).bool()
-            return (logits[own] - logits.masked_fill(own, -torch.inf).amax(1)).mean()
+            return LOSSES[loss](logits, aim, label)
 
         perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
         progress = next(done) / max(1, len(drawn) - 1)

@@ -11,6 +11,7 @@ from uap_lightning.attacks.generator import generator
 from uap_lightning.attacks.hidden_uap import hidden_uap
 from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.attacks.robust_uap import robust_uap
+from uap_lightning.attacks.sga import sga
 from uap_lightning.attacks.singular_vectors import singular_vectors
 from uap_lightning.attacks.targeted_uap import targeted_uap
 from uap_lightning.attacks.universal import Attack, Universal
@@ -26,6 +27,7 @@ ATTACKS: Mapping[str, Callable[..., Universal]] = {
     "hidden_uap": hidden_uap,
     "random_signs": random_signs,
     "robust_uap": robust_uap,
+    "sga": sga,
     "singular_vectors": singular_vectors,
     "targeted_uap": targeted_uap,
 }
