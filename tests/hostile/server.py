@@ -9,12 +9,15 @@ import contextlib
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import sys
 import threading
 import time
 import traceback
+
+from uap_lightning import jobs
 
 MODULES = (
     *("craft", "train", "evaluate", "report", "predict", "scan", "export", "hub", "workspace"),
@@ -30,6 +33,9 @@ def preload() -> None:
     torch.set_num_threads(1)  # no pool of threads, which a fork would lose
     for name in MODULES:
         importlib.import_module(f"uap_lightning.{name}")
+    # A command imports its job only when it is run, and Lightning with it.
+    for job in pkgutil.iter_modules(jobs.__path__, f"{jobs.__name__}."):
+        importlib.import_module(job.name)
     for name in ("onnx", "onnxscript", "PIL.Image", "sklearn.svm", "matplotlib.pyplot"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
