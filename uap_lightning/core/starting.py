@@ -1,6 +1,8 @@
-"""What can go wrong before a command has begun: imports take seconds, and read the environment."""
+"""What can go wrong before a command has begun, or after it: libraries take their time for both."""
 
+import atexit
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +23,6 @@ def starting() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted: nothing was written.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # The work is done. An interrupt while libraries clear up would only show where they were.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,48 @@
+"""How a command ends that is interrupted before it has begun, or while libraries clear up."""
+
+import subprocess
+import sys
+
+import pytest
+
+# A library's own handler, registered when it was imported, in the middle of which Ctrl-C comes.
+ENDING = """
+import atexit, os, signal
+def clear_up():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("cleared up")
+atexit.register(clear_up)
+from uap_lightning.core.starting import starting
+with starting():
+    print("worked")
+"""
+
+
+def run(program, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "", **environment},
+    )
+
+
+def test_an_interrupt_after_the_work_shows_nothing():
+    done = run(ENDING)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["worked", "cleared", "up"]
+
+
+def test_an_interrupt_before_the_work_ends_in_a_sentence():
+    program = "from uap_lightning.core.starting import starting\nwith starting(): raise {}"
+    done = run(program.format("KeyboardInterrupt"))
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written.\n")
+
+
+@pytest.mark.parametrize("value", ["abc", "", "1.5"])
+def test_a_number_of_a_process_that_is_none_is_told(value):
+    program = "from uap_lightning.core.starting import starting\nwith starting(): pass"
+    done = run(program, RANK=value)
+    assert done.returncode == 1
+    assert f"RANK is {value!r}: expected a number" in done.stderr
