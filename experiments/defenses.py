@@ -68,7 +68,10 @@ def entries(folders: list[Path], rectifiers: list[str], size: int) -> list[Entry
         found.append(Entry(name, RECTIFIERS.find(name)().eval(), NoDetector()))
     names = [entry.name for entry in found]
     if len(set(names)) < len(names):
-        raise UapError(f"two of the defences are called alike ({', '.join(names)}): name one.")
+        raise UapError(
+            f"two of the defences are called alike ({', '.join(names)}): measure one of them in a "
+            "run of its own (name=NAME)."
+        )
     return found
 
 

@@ -1,8 +1,8 @@
 """What the stream's experiments share: network, photographs, patterns, whitener, and intervals."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ class Setting:
         images: test photographs in an order of the seed's, uint8 N x 3 x H x W.
         label: what answers are counted against, N.
         patterns: used for nothing but this test: name to (3 x H x W, norm).
+        tested_on: names of the test photographs by their identities.
     """
 
     network: TargetNetwork
@@ -41,6 +42,7 @@ class Setting:
     images: Tensor
     label: Tensor
     patterns: dict[str, tuple[Tensor, str]]
+    tested_on: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_setting(cfg: CraftConfig, options: argparse.Namespace, learn: int = LEARN) -> Setting:
@@ -62,7 +64,7 @@ def load_setting(cfg: CraftConfig, options: argparse.Namespace, learn: int = LEA
     numbers = list(range(0, len(data.train), max(1, len(data.train) // MOST)))
     whitener = Whitener(data.crop).fit(data.train.take(numbers))
     patterns = load_patterns(options.patterns, data.crop)
-    return Setting(network, whitener, images, label, patterns)
+    return Setting(network, whitener, images, label, patterns, data.tested_on)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -110,8 +110,14 @@ def row(setting: Setting, entry: Entry, strengths: list[float]) -> list[Cell]:
     """A defence against every perturbation at every strength.
 
     Raises:
-        UapError: it was trained on one of them.
+        UapError: it was trained on one of them, or on a photograph of the test.
     """
+    shared = [name for key, name in setting.tested_on.items() if key in entry.trained_on]
+    if shared:
+        raise UapError(
+            f"{entry.name} was trained on {len(shared)} of the {len(setting.tested_on)} test "
+            f"photographs (such as {shared[0]}): expected none; test on others (data.test_root)."
+        )
     seen = [
         name
         for name, (rho, _) in setting.patterns.items()

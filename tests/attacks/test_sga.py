@@ -64,6 +64,14 @@ def test_the_gradient_of_a_step_is_the_mean_of_those_of_the_walk(images, labels,
     assert not torch.allclose(gradient, first, atol=1e-7)
 
 
+def test_a_network_without_gradient_is_said_not_scored(images, labels, linf):
+    model = torch.nn.Sequential(torch.nn.Threshold(0.5, 0.0), torch.nn.Flatten())
+    network = TargetNetwork(model, "steps", [0.0] * 3, [1.0] * 3)
+    network.forward = lambda x: (x.flatten(1)[:, :8] > 127).float()
+    with pytest.raises(UapError, match="zero on the network steps"):
+        sga(network, images, labels, linf, 0, **QUICK)
+
+
 @pytest.mark.parametrize(
     "setting", [{"loss": "none"}, {"inner": 0}, {"inner_batch_size": 17}, {"inner_batch_size": 0}]
 )

@@ -1,5 +1,7 @@
 """The unseen matrix on images, patterns and guards whose answers are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -83,6 +85,12 @@ def test_the_memory_has_rows_of_its_own_and_empty_cells_stay_empty(setting, monk
     drawn = {text.get_position() for text in figure.axes[0].texts}
     # Three lines of a floor and three columns; the strong pattern has one cell and its floor.
     assert len(drawn) == 3 * 4 - 2 - 1
+
+
+def test_photographs_it_was_trained_on_are_counted(setting):
+    tested = replace(setting, tested_on={"x": "one.png", "y": "two.png", "z": "three.png"})
+    with pytest.raises(UapError, match=r"trained on 2 of the 3 test photographs \(such as two"):
+        unseen_attacks.row(tested, entry_of(Identity(), DctSvm(64), {"y", "z"}), [1.0])
 
 
 def test_what_it_was_trained_on_is_refused(setting):

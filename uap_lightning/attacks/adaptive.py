@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uap_lightning.attacks.cosine_uap import clean_logits
-from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.descent import descend, draw_batches, gradient_of, random_start
 from uap_lightning.attacks.fooling import batches
 from uap_lightning.attacks.losses import LOSSES
 from uap_lightning.attacks.universal import Universal
@@ -84,9 +84,9 @@ def orthogonal(step: Step) -> Tensor:
     """
     perturbed = step.perturbed
     _, score = step.guard.rectify(perturbed)
-    of_score = torch.autograd.grad(score.mean(), perturbed, retain_graph=True)[0].mean(0)
+    of_score = gradient_of(score.mean(), perturbed, retain=True).mean(0)
     loss = step.loss(step.guard.network(perturbed))
-    of_loss = torch.autograd.grad(loss, perturbed, retain_graph=True)[0].mean(0)
+    of_loss = gradient_of(loss, perturbed, retain=True).mean(0)
     firing = float((score > -_MARGIN).double().mean()) > 0.5
     wanted, other = (of_score, of_loss) if firing else (of_loss, of_score)
     along = (wanted * other).sum() / other.square().sum().clamp_min(1e-20)

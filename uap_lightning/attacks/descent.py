@@ -55,10 +55,7 @@ def descend(
     reached = False
     for step, numbers in enumerate(track(batches, description)):
         rho.requires_grad_()
-        found = loss(rho, numbers)
-        gradient = torch.zeros_like(rho)
-        if found.requires_grad:  # of a network of steps alone nothing reaches rho
-            (gradient,) = torch.autograd.grad(found, rho)
+        gradient = gradient_of(loss(rho, numbers), rho)
         if not bool(gradient.isfinite().all()):
             of_images = f" (images {', '.join(map(str, numbers))})" if numbers else ""
             raise UapError(
@@ -76,6 +73,14 @@ def descend(
             "attack without gradients (attack=deepfool_uap), or look for what cuts the gradient."
         )
     return rho
+
+
+def gradient_of(value: Tensor, at: Tensor, *, retain: bool = False) -> Tensor:
+    """The gradient of a scalar; zero where nothing reaches it, as behind a network of steps."""
+    if not value.requires_grad:
+        return torch.zeros_like(at)
+    gradient: Tensor = torch.autograd.grad(value, at, retain_graph=retain)[0]
+    return gradient
 
 
 def random_start(size: torch.Size, norm: Ball, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,5 @@
 """What an attack minimises to fool a network, by name: of logits, the smaller the more fooled."""
 
-from collections.abc import Callable
 from types import MappingProxyType
 
 import torch
@@ -9,8 +8,6 @@ from torch.nn import functional
 
 # Of cross-entropy, so that images that are fooled already do not take all of the gradient.
 CLAMP = 9.0
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cosine(logits: Tensor, clean: Tensor, label: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from uap_lightning.attacks.cosine_uap import clean_logits
-from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.descent import descend, draw_batches, gradient_of, random_start
 from uap_lightning.attacks.losses import LOSSES
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
@@ -78,7 +78,7 @@ def sga(
             chosen = torch.randperm(len(numbers), generator=generator)[:inner_batch_size]
             walked.requires_grad_()
             found = fooled(walked, [numbers[place] for place in chosen.tolist()])
-            (gradient,) = torch.autograd.grad(found, walked)
+            gradient = gradient_of(found, walked)
             total = total + gradient / inner
             step = 0.25 * step_size * norm.eps * norm.steepest(gradient)
             walked = norm.project(walked.detach() - step)
