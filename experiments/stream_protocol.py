@@ -15,6 +15,7 @@ python -m experiments.stream_protocol --patterns BANKS --attackers plain,shift,g
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import isfinite
@@ -24,7 +25,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.stream_attackers import VARIATIONS
+from experiments.stream_attackers import VARIATIONS, Vary, mixture
+from experiments.stream_generator import train_sampler
 from experiments.stream_pairs import jpeg
 from experiments.stream_setting import (
     Setting,
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 
 # Lower bounds of the windows that attacked images are counted in.
 WINDOWS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
+# A fresh perturbation for each image, from a network that is trained for it.
+GENERATOR = "generator"
 _BATCH = 4
 
 
@@ -118,6 +122,7 @@ def walk(
     share: float,
     seed: int,
     others: list[Tensor] | None = None,
+    variations: Mapping[str, Vary] = VARIATIONS,
 ) -> tuple[Stream, list[Window]]:
     """Send photographs through a fresh guard, a share of them attacked.
 
@@ -128,6 +133,7 @@ def walk(
         share: of the images that carry one, percent.
         seed: of the choice and the variations.
         others: all patterns that the attacker has; None for those of ``rhos``.
+        variations: what each attacker does.
     """
     network, images, label = setting.network, setting.images, setting.label
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +141,7 @@ def walk(
     given, known = images.clone(), images.float()
     met = torch.full((len(images),), -1)
     for turn, place in enumerate(carries.nonzero()[:, 0].tolist()):
-        rho = VARIATIONS[attacker](rhos[turn % len(rhos)], images[place], others or rhos, generator)
+        rho = variations[attacker](rhos[turn % len(rhos)], images[place], others or rhos, generator)
         met[place] = turn // len(rhos)
         one = attacked(images[place][None], rho)
         if attacker.startswith("jpeg"):
@@ -198,6 +204,13 @@ def walk(
     return stream, windows
 
 
+def distinct(rhos: list[Tensor], count: int, seed: int) -> list[Tensor]:
+    """``count`` different patterns: those given, and random mixtures of them where they are few."""
+    chance = torch.Generator().manual_seed(seed)
+    more = range(count - len(rhos))
+    return [*rhos[:count], *(mixture(rhos[0], rhos[0], rhos, chance) for _ in more)]
+
+
 def mirrored(setting: Setting, seed: int) -> Setting:
     """Twice as many photographs: each, and its mirror image, in a new random order."""
     images = torch.cat([setting.images, setting.images.flip(-1)])
@@ -238,10 +251,13 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     plan += [(name, 100.0, 1) for name in options.attackers if name != "plain"]
     if options.mirrored:
         setting = mirrored(setting, cfg.seed)
+    variations = dict(VARIATIONS)
+    if GENERATOR in options.attackers:
+        variations[GENERATOR] = train_sampler(setting.network, setting.train, cfg.ball(), cfg.seed)
     streams, windows = [], []
     for name, share, count in track(plan, "Streaming"):
-        chosen = (rhos * count)[:count] if count > len(rhos) else rhos[:count]
-        found = walk(setting, chosen, name, share, cfg.seed, rhos)
+        chosen = distinct(rhos, count, cfg.seed)
+        found = walk(setting, chosen, name, share, cfg.seed, rhos, variations)
         streams.append(found[0])
         windows += found[1]
         log.info("%s", markdown(found[1], [found[0]]).splitlines()[-1])
@@ -262,18 +278,18 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
 
 def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """This script's own options, and the overrides that are Hydra's."""
-    known = parser(__doc__)
+    known, attackers = parser(__doc__), [*VARIATIONS, GENERATOR]
     known.add_argument("--shares", default="1,10,50,100", help="attacked, percent")
     known.add_argument("--counts", default="1", help="patterns at once, as 1,3,10")
-    known.add_argument("--attackers", default=",".join(VARIATIONS), help="how patterns are varied")
+    known.add_argument("--attackers", default=",".join(attackers), help="how patterns are varied")
     known.add_argument("--mirrored", action="store_true", help="each photograph mirrored too")
     options, overrides = parse(known, arguments)
     options.shares = [float(share) for share in options.shares.split(",")]
     options.counts = [int(count) for count in options.counts.split(",")]
     options.attackers = options.attackers.split(",")
-    unknown = [name for name in options.attackers if name not in VARIATIONS]
+    unknown = [name for name in options.attackers if name not in attackers]
     if unknown:
-        raise UapError(f"--attackers has {unknown[0]}: expected some of {', '.join(VARIATIONS)}.")
+        raise UapError(f"--attackers has {unknown[0]}: expected some of {', '.join(attackers)}.")
     return options, overrides
 
 

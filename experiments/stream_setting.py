@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.data import Collection
-from uap_lightning.data.crops import CropDataset
+from uap_lightning.data.crops import CropDataset, Images
 from uap_lightning.jobs.config import build
 from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.jobs.stages import check_labels, load_network, predicted
@@ -34,6 +34,7 @@ class Setting:
         images: test photographs in an order of the seed's, uint8 N x 3 x H x W.
         label: what answers are counted against, N.
         patterns: used for nothing but this test: name to (3 x H x W, norm).
+        train: training photographs.
         tested_on: names of the test photographs by their identities.
     """
 
@@ -42,6 +43,7 @@ class Setting:
     images: Tensor
     label: Tensor
     patterns: dict[str, tuple[Tensor, str]]
+    train: Images
     tested_on: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,7 +66,7 @@ def load_setting(cfg: CraftConfig, options: argparse.Namespace, learn: int = LEA
     numbers = list(range(0, len(data.train), max(1, len(data.train) // MOST)))
     whitener = Whitener(data.crop).fit(data.train.take(numbers))
     patterns = load_patterns(options.patterns, data.crop)
-    return Setting(network, whitener, images, label, patterns, data.tested_on)
+    return Setting(network, whitener, images, label, patterns, data.train, data.tested_on)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -1,12 +1,16 @@
 """The stream's experiments on images, patterns and a network that are known."""
 
+import math
+
 import pytest
 import torch
 
 from experiments import stream, stream_attackers, stream_pairs, stream_protocol
+from experiments.stream_generator import train_sampler
 from experiments.stream_setting import Setting, answers, interval
-from tests.tiny import scenes
+from tests.tiny import TensorImages, scenes
 from uap_lightning.networks.tiny import tiny
+from uap_lightning.perturbations.ball import Ball
 from uap_lightning.streams.whitening import Whitener
 
 
@@ -21,7 +25,7 @@ def pattern():
 
 def test_a_stream_counts_what_was_sent(whitener):
     network, images = tiny(), scenes(60, seed=2)
-    setting = Setting(network, whitener, images, answers(network, images.float()), {})
+    setting = Setting(network, whitener, images, answers(network, images.float()), {}, None)
     walk = (setting, [pattern()], "plain")
     whole, windows = stream_protocol.walk(*walk, share=50, seed=0)
     assert (whole.false_alarms, whole.changed, whole.found) == (0, 0, 1)
@@ -59,7 +63,7 @@ def test_the_interval_is_that_of_a_ratio():
 def test_the_curve_counts_answers_and_the_known_pattern_brings_them_back(whitener, monkeypatch):
     monkeypatch.setattr(stream, "LEARN", 40)
     network, images = tiny(), scenes(70, seed=5)
-    setting = Setting(network, whitener, images, answers(network, images.float()), {})
+    setting = Setting(network, whitener, images, answers(network, images.float()), {}, None)
     points = stream.curve(setting, ("one", pattern(), "inf", 1.0), (16,), seed=0)
     none, known, after = points
     assert [point.seen for point in points] == [0, -1, 16]
@@ -99,9 +103,42 @@ def test_contrast_spares_what_is_flat_and_a_mixture_is_new_each_time():
     assert float(one.norm()) == pytest.approx(float(others[0].norm()), rel=1e-4)
 
 
+def test_a_sampler_gives_each_image_a_perturbation_of_its_own_that_fools():
+    network, images = tiny(), scenes(60, seed=8)
+    clean = answers(network, images.float())
+    fooled, alike = {}, {}
+    for name, steps, diversity in (("untrained", 1, 1.0), ("trained", 60, 1.0), ("one", 60, 0.0)):
+        vary = train_sampler(
+            network,
+            TensorImages(images),
+            Ball(math.inf, 10.0),
+            0,
+            steps=steps,
+            diversity=diversity,
+        )
+        chance, again = (torch.Generator().manual_seed(1) for _ in range(2))
+        rhos = torch.stack([vary(pattern(), image, [], chance) for image in images])
+        assert float(rhos.abs().max()) <= 10
+        assert torch.equal(rhos[0], vary(pattern(), images[0], [], again))
+        answer = answers(network, (images.float() + rhos).clamp(0, 255))
+        fooled[name] = float((answer != clean).double().mean())
+        cosine = torch.cosine_similarity(rhos[0].flatten(), rhos[1].flatten(), dim=0)
+        alike[name] = abs(float(cosine))
+    assert fooled["trained"] > fooled["untrained"] + 0.2
+    assert alike["trained"] < alike["one"] - 0.1
+
+
+def test_many_patterns_are_all_different_and_begin_with_those_given():
+    given = [pattern(), pattern().flip(1)]
+    many = stream_protocol.distinct(given, 5, 0)
+    assert all(torch.equal(a, b) for a, b in zip(many[:2], given, strict=True))
+    assert len({rho.numpy().tobytes() for rho in many}) == 5
+    assert stream_protocol.distinct(given, 1, 0) == given[:1]
+
+
 def test_mirrored_photographs_keep_their_labels(whitener):
     images = scenes(5, seed=7)
-    setting = Setting(tiny(), whitener, images, torch.arange(5), {})
+    setting = Setting(tiny(), whitener, images, torch.arange(5), {}, None)
     twice = stream_protocol.mirrored(setting, 0)
     assert sorted(twice.label.tolist()) == sorted([*range(5)] * 2)
     for image, label in zip(twice.images, twice.label.tolist(), strict=True):

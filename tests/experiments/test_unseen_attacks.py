@@ -28,7 +28,7 @@ def setting():
     label = answers(tiny(), scenes(60, seed=2).float())
     label[::7] = (label[::7] + 1) % 8  # the network is not always right
     return Setting(
-        tiny(), whitener, images, label, {"a": (pattern(), "inf"), "b": (-pattern(), "2")}
+        tiny(), whitener, images, label, {"a": (pattern(), "inf"), "b": (-pattern(), "2")}, None
     )
 
 
