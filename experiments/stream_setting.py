@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.data import Collection
@@ -20,6 +21,7 @@ from uap_lightning.streams.whitening import MOST, Whitener
 
 # Attacked photographs that estimates are drawn from; the others are tested on.
 LEARN = 256
+FITS = ("crop", "resize")
 _BATCH = 32
 _RESAMPLES = 2_000
 
@@ -65,7 +67,7 @@ def load_setting(cfg: CraftConfig, options: argparse.Namespace, learn: int = LEA
     images, label = test_photographs(network, data, options.photographs, cfg.seed, learn)
     numbers = list(range(0, len(data.train), max(1, len(data.train) // MOST)))
     whitener = Whitener(data.crop).fit(data.train.take(numbers))
-    patterns = load_patterns(options.patterns, data.crop)
+    patterns = load_patterns(options.patterns, data.crop, options.fit)
     return Setting(network, whitener, images, label, patterns, data.train, data.tested_on)
 
 
@@ -73,6 +75,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that both experiments have; what is not among them is Hydra's."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--patterns", type=Path, required=True, help="folder of perturbation files")
+    result.add_argument("--fit", choices=FITS, help="what becomes of larger perturbations")
     result.add_argument("--photographs", type=int, default=100_000, help="test photographs at most")
     return result
 
@@ -102,17 +105,31 @@ def test_photographs(
     return test.take(order.tolist()), label[order]
 
 
-def load_patterns(folder: Path, size: int) -> dict[str, tuple[Tensor, str]]:
-    """The perturbations below a folder, cut to ``size``: name to (3 x H x W, norm).
+def load_patterns(folder: Path, size: int, fit: str | None = None) -> dict[str, tuple[Tensor, str]]:
+    """The perturbations below a folder: name to (3 x size x size, norm).
+
+    Args:
+        folder: of banks.
+        size: of the images.
+        fit: what becomes of larger ones: ``crop`` takes the upper left corner, ``resize``
+            interpolates, which makes them smoother; None refuses them.
 
     Raises:
-        UapError: there is none, or one is smaller.
+        UapError: there is none, or one is of another size.
     """
     found: dict[str, tuple[Tensor, str]] = {}
     for path in sorted(folder.rglob("*.safetensors")):
         rho, record = load_perturbation(path)
-        if rho.shape[-1] < size:
-            raise UapError(f"{path} has a side of {rho.shape[-1]}: expected at least {size}.")
+        side = rho.shape[-1]
+        if side < size:
+            raise UapError(f"{path} has a side of {side}: expected at least {size}.")
+        if side > size and fit is None:
+            raise UapError(
+                f"{path} has a side of {side} and the images one of {size}: add --fit crop for its "
+                "upper left corner, or --fit resize to interpolate."
+            )
+        if fit == "resize":
+            rho = functional.interpolate(rho[None], (size, size), mode="area")[0]
         name = path.relative_to(folder).with_suffix("").as_posix()
         found[name] = (rho[:, :size, :size], record.p)
     if not found:

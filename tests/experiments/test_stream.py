@@ -7,8 +7,10 @@ import torch
 
 from experiments import stream, stream_attackers, stream_pairs, stream_protocol
 from experiments.stream_generator import train_sampler
-from experiments.stream_setting import Setting, answers, interval
+from experiments.stream_setting import Setting, answers, interval, load_patterns
+from tests.jobs.test_perturbing import write_bank
 from tests.tiny import TensorImages, scenes
+from uap_lightning.core.errors import UapError
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.streams.whitening import Whitener
@@ -134,6 +136,23 @@ def test_many_patterns_are_all_different_and_begin_with_those_given():
     assert all(torch.equal(a, b) for a, b in zip(many[:2], given, strict=True))
     assert len({rho.numpy().tobytes() for rho in many}) == 5
     assert stream_protocol.distinct(given, 1, 0) == given[:1]
+
+
+def test_larger_perturbations_are_fitted_only_when_told(tmp_path):
+    with pytest.raises(UapError, match="holds no perturbation file"):
+        load_patterns(tmp_path, 64)
+    rho = write_bank(tmp_path / "bank", size=64)
+    name = "bank/train-0000"
+    found, norm = load_patterns(tmp_path, 64)[name]
+    assert torch.equal(found, rho)
+    assert norm == "inf"
+    with pytest.raises(UapError, match="a side of 64 and the images one of 32: add --fit crop"):
+        load_patterns(tmp_path, 32)
+    assert torch.equal(load_patterns(tmp_path, 32, "crop")[name][0], rho[:, :32, :32])
+    blocks = rho.reshape(3, 32, 2, 32, 2).mean((2, 4))
+    assert torch.allclose(load_patterns(tmp_path, 32, "resize")[name][0], blocks, atol=1e-5)
+    with pytest.raises(UapError, match="a side of 64: expected at least 96"):
+        load_patterns(tmp_path, 96, "resize")
 
 
 def test_mirrored_photographs_keep_their_labels(whitener):

@@ -53,10 +53,11 @@ def parts(*words):
 
 
 def test_further_and_procedural_ones_join_at_their_share():
-    rho = write_bank(Path("other"))
+    rho = write_bank(Path("other"), photographs=["one", "two"])
     cfg, data, network = parts("bank.further=[other]", "bank.procedural=7")
     bank = find_bank(cfg, data, network)
-    further = read_further(cfg, data)
+    further, photographs = read_further(cfg, data)
+    assert photographs == {"one", "two"}
     sampler = sampler_of(cfg, bank, further)
     assert torch.equal(further, rho[None])
     assert len(sampler.perturbations) == 4 + 1 + 7
@@ -70,20 +71,22 @@ def test_further_and_procedural_ones_join_at_their_share():
 
 def test_without_them_the_sampler_is_the_papers():
     cfg, data, network = parts("rectifier.training.vary=false")
-    sampler = sampler_of(cfg, find_bank(cfg, data, network), read_further(cfg, data))
+    sampler = sampler_of(cfg, find_bank(cfg, data, network), read_further(cfg, data)[0])
     assert sampler.weights is None
     assert sampler.strengths is None
     assert len(sampler.perturbations) == cfg.bank.extended
 
 
 def test_what_joined_cannot_be_tested_on():
-    write_bank(Path("other"))
+    write_bank(Path("other"), photographs=["of the other bank"])
     write_bank(Path("tested"), part="test", network="tiny")
     composed_train = composed("train", *QUICK_TRAIN, "bank.further=[other]", "bank.procedural=3")
     train(composed_train)
     defense = Path("outputs/run/defense")
-    known = json.loads((defense / "trained_on.json").read_text())["perturbations"]
-    assert identities(write_bank(Path("other"))[None])[0] in known
+    known = json.loads((defense / "trained_on.json").read_text())
+    assert identities(write_bank(Path("other"))[None])[0] in known["perturbations"]
+    assert "of the other bank" in known["photographs"]
+    assert len(known["photographs"]) > 1
     words = ["network=tiny", "data=generated", "name=run", f"defense={defense}"]
     words += ["bank.path=tested", "callbacks.panel.rows=2"]
     with pytest.raises(UapError, match="was trained on 1 of the 1 test perturbations"):
@@ -130,6 +133,6 @@ def test_a_filter_is_fitted_behind_all_of_them():
     words = [word for word in QUICK_TRAIN if "rectifier" not in word]
     cfg = typed_config("train", *words, "rectifier=gaussian", "bank.further=[other]")
     data, network = load_data_and_network(cfg)
-    sampler = sampler_of(cfg, find_bank(cfg, data, network), read_further(cfg, data))
+    sampler = sampler_of(cfg, find_bank(cfg, data, network), read_further(cfg, data)[0])
     assert len(sampler.perturbations) == 5
     assert replace(sampler, vary=False) == sampler

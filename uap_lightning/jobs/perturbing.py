@@ -15,16 +15,20 @@ from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 
 
-def read_further(cfg: TrainConfig, data: Collection) -> Tensor:
+def read_further(cfg: TrainConfig, data: Collection) -> tuple[Tensor, set[str]]:
     """The training perturbations of the banks of ``bank.further``: K x 3 x H x W.
 
     They may be of other networks, attacks, norms and radii than the run's.
+
+    Returns:
+        the perturbations, and the identities of the photographs that they were crafted on.
 
     Raises:
         UapError: a folder is no bank, has none for training, or they are of another size or were
             crafted on test photographs.
     """
     found = [torch.empty(0, 3, data.crop, data.crop)]
+    photographs: set[str] = set()
     for folder in map(Path, cfg.bank.further):
         names = [name for name in perturbations_of(folder) if name.startswith("train")]
         if not names:
@@ -42,7 +46,8 @@ def read_further(cfg: TrainConfig, data: Collection) -> Tensor:
             )
         check_unseen(bank, data.tested_on, "bank.further")
         found.append(bank.train)
-    return torch.cat(found)
+        photographs.update(bank.photographs)
+    return torch.cat(found), photographs
 
 
 def sampler_of(cfg: TrainConfig, bank: Bank, further: Tensor) -> PerturbationSampler:

@@ -63,7 +63,7 @@ def train(composed: DictConfig) -> float | None:
             if is_first():
                 write_json(run.folder / "split.json", data.split_lists)
             parts = build_parts(cfg, data.crop)
-            further = read_further(cfg, data)
+            further, seen = read_further(cfg, data)
             whitener = fit_whitener(data)
             tested = check_whitener(whitener) if cfg.stream else None
             training = cfg.rectifier.training
@@ -90,7 +90,8 @@ def train(composed: DictConfig) -> float | None:
                     if is_first():
                         # Before the test: what is stopped there is not trained again.
                         known = identities(torch.cat([bank.train, further]))
-                        write_defense(cfg, folder, module, condition, data, known, whitener)
+                        seen |= {*data.trained_on, *bank.photographs}
+                        write_defense(cfg, folder, module, condition, seen, known, whitener)
                 with run.stage("test"):
                     rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
             if not is_first():
@@ -270,7 +271,7 @@ def write_defense(
     folder: Path,
     module: RectifierModule,
     condition: Condition,
-    data: Collection,
+    photographs: set[str],
     perturbations: list[str],
     whitener: Whitener | None,
 ) -> None:
@@ -280,7 +281,7 @@ def write_defense(
         "detector": arguments_of(cfg.detector.model),
     }
     use: dict[str, object] = {
-        "classes": module.network.classes(data.crop),
+        "classes": module.network.classes(int(cfg.data["crop"])),
         "resize": cfg.data["resize"],
     }
     described = {**condition, **use}
@@ -290,7 +291,7 @@ def write_defense(
         module.detector,
         arguments,
         described,
-        data.trained_on,
+        sorted(photographs),
         perturbations,
         whitener,
     )
