@@ -7,6 +7,7 @@ COMMANDS = {
     "report": "render results.json files as a table",
     "predict": "classify a folder of images through a trained defence",
     "scan": "find a universal perturbation that many images of a folder carry",
+    "serve": "answer images over HTTP through a trained defence",
     "export": "write a defended network as one ONNX or torch.export file",
     "hub": "push a defence folder to the Hugging Face Hub, or pull one",
     "workspace": "lay out a W&B project for runs of this package",

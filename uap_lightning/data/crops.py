@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from uap_lightning.data.cache import ImageCache
+from uap_lightning.data.decoding import Pixels
 
 
 class Images(Protocol):
@@ -185,3 +186,10 @@ def crop_origins(
     drawn = torch.rand((max(0, count - len(fixed)), 2), generator=generator)
     places = (drawn * torch.tensor([bottom + 1, right + 1])).long().tolist()
     return fixed[:count] + [(top, left) for top, left in places]
+
+
+def central(pixels: Pixels, size: int) -> Pixels:
+    """The central square of an image, H x W x 3: a copy, so that the rest is let go."""
+    height, width = pixels.shape[:2]
+    [(top, left)] = crop_origins(height, width, size, 1, seed=0)
+    return pixels[top : top + size, left : left + size].copy()

@@ -71,6 +71,11 @@ class KnownPatterns:
         self._unwritable = False
         self.gather()
 
+    @property
+    def names(self) -> list[str]:
+        """Of all patterns that have a filter."""
+        return self._filters[0]
+
     def read(self) -> None:
         """Take in what has changed in the store."""
         if self.store is None:

@@ -31,6 +31,7 @@ class StreamInspection:
         score: of the best known pattern's matched filter, N; minus infinity where none is known.
         suspected: the image shares a pattern with others that is not known to be harmless, bool N.
         perturbed: suspected, or found by the single-image detector, bool N.
+        detected: score of the single-image detector, N; above 0 means perturbed.
         given: what the network was given, float N x 3 x H x W.
     """
 
@@ -39,6 +40,7 @@ class StreamInspection:
     score: Tensor
     suspected: Tensor
     perturbed: Tensor
+    detected: Tensor
     given: Tensor
 
 
@@ -166,6 +168,11 @@ class StreamGuard:
         suspected |= known.which >= 0
         return self._answer(checked, suspected.to(checked.device), known)
 
+    @property
+    def known(self) -> list[str]:
+        """Names of the patterns that are subtracted: those of the store, and own finds."""
+        return self._known.names
+
     def found(self) -> list[tuple[str, Suspect, Verdict | None]]:
         """What this guard has found itself: name, images and estimate, and the verdict."""
         with self._lock:
@@ -182,7 +189,7 @@ class StreamGuard:
                 used[place] = (images[place] - known.carried[place]).clamp(0, 255)
         logits = self.guard.network(used)
         perturbed = suspected | (score > 0)
-        return StreamInspection(logits, names, known.score, suspected, perturbed, used)
+        return StreamInspection(logits, names, known.score, suspected, perturbed, score, used)
 
     def _learn(
         self, images: Tensor, residuals: Tensor, descriptions: Tensor

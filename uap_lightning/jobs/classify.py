@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.data.crops import crop_origins
+from uap_lightning.data.crops import central
 from uap_lightning.data.decoding import CorruptImage, Pixels, read_pixels
 from uap_lightning.data.imagenet_classes import class_names
 from uap_lightning.data.photographs import Photograph
@@ -133,9 +133,21 @@ def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
 
     Args:
         guard: loaded from a folder.
-        resize: short side before the centre crop, in pixels; as in training when None, or 8/7 of
-            the crop (256 for 224) where training took photographs as they are. Smaller images are
-            enlarged.
+        resize: of :func:`short_side`.
+
+    Raises:
+        UapError: as there.
+    """
+    return partial(_read_crop, size=guard.defense.size, short=short_side(guard, resize))
+
+
+def short_side(guard: Guard, resize: int | None) -> int:
+    """The short side that images are brought to before the centre crop, in pixels.
+
+    Args:
+        guard: loaded from a folder.
+        resize: what is asked for; as in training when None, or 8/7 of the crop (256 for 224) where
+            training took photographs as they are. Smaller images are enlarged.
 
     Raises:
         UapError: ``resize``, or that of training, is smaller than the crop or above 4096.
@@ -149,15 +161,11 @@ def reader(guard: Guard, resize: int | None) -> partial[Pixels]:
             f"resize is {resize}: expected at least {size}, the size the defence takes, and at "
             f"most {LARGEST}."
         )
-    return partial(_read_crop, size=size, short=resize)
+    return resize
 
 
 def _read_crop(path: Path, size: int, short: int) -> Pixels:
-    pixels = read_pixels(Photograph(path, None), resize=short, smallest=1)
-    height, width = pixels.shape[:2]
-    [(top, left)] = crop_origins(height, width, size, 1, seed=0)
-    # A copy, so that the whole image is let go.
-    return pixels[top : top + size, left : left + size].copy()
+    return central(read_pixels(Photograph(path, None), resize=short, smallest=1), size)
 
 
 def read_names(path: str | None, guard: Guard) -> list[str]:

@@ -57,6 +57,7 @@ def register_schemas() -> None:
         ("export_schema", schema.ExportConfig),
         ("predict_schema", schema.PredictConfig),
         ("scan_schema", schema.ScanConfig),
+        ("serve_schema", schema.ServeConfig),
     ):
         store.store(name=name, node=kind)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.decoding import MAX_BYTES, MAX_PIXELS
 from uap_lightning.jobs.groups import (
     BankConfig,
     CacheConfig,
@@ -39,6 +40,7 @@ _NOT_TO_SET = (
 )
 FITS = ("resize", "crop")  # how a scan brings images to one size
 ENGINES = ("local", "ray")  # where a scan runs
+HOSTS = ("127.0.0.1", "0.0.0.0", "::")  # that LitServe listens on: this machine, all IPv4, all
 
 
 @dataclass
@@ -181,6 +183,54 @@ class PredictConfig(UseConfig):
             whole("resize", self.resize, 1)
         if self.num_workers is not None:
             whole("num_workers", self.num_workers, 1, 1_024)
+        check_accelerator(self.accelerator)
+
+
+@dataclass
+class LimitsConfig:
+    """What a service takes on at most."""
+
+    bytes: int = MISSING
+    pixels: int = MISSING
+    waiting: int = MISSING
+    seconds: float = MISSING
+
+    def __post_init__(self) -> None:
+        whole("limits.bytes", self.bytes, 1, MAX_BYTES)
+        whole("limits.pixels", self.pixels, 1, MAX_PIXELS)
+        whole("limits.waiting", self.waiting, 1, 1_000_000)
+        if not 0 < self.seconds <= 86_400:
+            raise UapError(f"limits.seconds is {self.seconds}: expected above 0, at most 86400.")
+
+
+@dataclass
+class ServeConfig:
+    """``python -m uap_lightning.serve``."""
+
+    defense: str = MISSING
+    network: Node = MISSING
+    store: str | None = None
+    host: str = MISSING
+    port: int = MISSING
+    workers: int = MISSING
+    batch_size: int = MISSING
+    wait: float = MISSING
+    limits: LimitsConfig = MISSING
+    resize: int | None = None
+    class_names: str | None = None
+    accelerator: str = "auto"
+    paths: CacheConfig = field(default_factory=CacheConfig)
+
+    def __post_init__(self) -> None:
+        if self.host not in HOSTS:
+            raise UapError(f"host is {self.host}: expected one of {', '.join(HOSTS)}.")
+        whole("port", self.port, 1_024, 65_535)
+        whole("workers", self.workers, 1, 1_024)
+        whole("batch_size", self.batch_size, 1, 65_536)
+        if not 0 <= self.wait <= 60:
+            raise UapError(f"wait is {self.wait}: expected seconds, from 0 to 60.")
+        if self.resize is not None:
+            whole("resize", self.resize, 1)
         check_accelerator(self.accelerator)
 
 

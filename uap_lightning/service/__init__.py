@@ -1,0 +1,1 @@
+"""A guard behind a port: images come in by HTTP, answers go out."""
