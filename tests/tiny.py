@@ -58,7 +58,9 @@ def composed(job: str, *overrides: str, output: Path | None = None) -> DictConfi
     with initialize_config_dir(find_conf(), version_base="1.3"):
         folder = output if output is not None else Path("outputs") / "run"
         made = (
-            [] if job in ("export", "predict", "report", "scan") else [f"paths.output_dir={folder}"]
+            []
+            if job in ("export", "predict", "report", "scan", "serve")
+            else [f"paths.output_dir={folder}"]
         )
         return compose(job, [*overrides, *made])
 

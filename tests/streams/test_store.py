@@ -17,7 +17,7 @@ from uap_lightning.streams.store import PatternStore, name_for
 
 @pytest.fixture
 def store(tmp_path):
-    return PatternStore(tmp_path / "store", 64)
+    return PatternStore(str(tmp_path / "store"), 64)
 
 
 def rho(seed=0, size=64):
@@ -27,7 +27,8 @@ def rho(seed=0, size=64):
 def test_what_one_adds_another_reads_and_it_is_a_perturbation_file(store):
     assert store.known() == []
     path = store.add(rho(), "one", "tiny", {"images": 8, "changed": 0.5})
-    [known] = PatternStore(store.folder, 64).known()
+    # By its name alone, as the pages call it.
+    [known] = PatternStore(str(store.folder), 64).known()
     assert known.name == "one"
     assert torch.equal(known.pattern, rho())
     assert known.record.attack == {"name": "found", "images": 8, "changed": 0.5}

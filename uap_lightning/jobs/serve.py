@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -103,7 +102,7 @@ def remembering(guard: Guard, store: str | None) -> Guard | StreamGuard:
     """
     if store is None:
         return guard
-    return StreamGuard(guard, store=PatternStore(Path(store), guard.defense.size))
+    return StreamGuard(guard, store=PatternStore(store, guard.defense.size))
 
 
 def check_port(host: str, port: int) -> None:

@@ -17,7 +17,6 @@ from uap_lightning.service.answering import Answer, Answering, Question
 from uap_lightning.service.counting import counted
 from uap_lightning.service.receiving import Receiver
 
-
 _NAP = 0.05  # seconds
 
 

@@ -62,8 +62,8 @@ class PatternStore:
         size: side of the images in pixels.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str, size: int) -> None:
+        self.folder = Path(folder)
         self.size = size
         self._read: dict[Path, tuple[tuple[int, int], Known | None]] = {}
         self._said: set[str] = set()
