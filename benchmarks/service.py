@@ -46,7 +46,7 @@ def images(count: int, size: int, seed: int) -> torch.Tensor:
 def alone(guard: StreamGuard, given: torch.Tensor) -> float:
     """Images a second of the guard with memory in a loop."""
     started = time.perf_counter()
-    for batch in given.split(BATCH):
+    for batch in torch.split(given, BATCH):
         guard(batch)
     return len(given) / (time.perf_counter() - started)
 
@@ -86,8 +86,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         remembering = StreamGuard(guard, store=PatternStore(f"{place}/alone", size))
         alone(remembering, images(64, size, 1))
-        words = (f"port={arguments.port}", f"store={place}/served", f"workers={arguments.workers}")
-        words += (f"defense={arguments.defense}", "network=efficientnet_lite0")
+        words = [f"port={arguments.port}", f"store={place}/served", f"workers={arguments.workers}"]
+        words += [f"defense={arguments.defense}", "network=efficientnet_lite0"]
         process = subprocess.Popen(
             [sys.executable, "-m", "uap_lightning.serve", *words], start_new_session=True
         )

@@ -170,10 +170,18 @@ def label_of(network: Sequence[str]) -> str:
     )
 
 
-def carry_out(jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
+def carry_out(
+    jobs: Sequence[Job], arguments: argparse.Namespace, *, may_fail: bool = False
+) -> bool:
     """Run the jobs in order, or print them; finished ones are passed over.
 
-    Returns whether there are results to draw.
+    Args:
+        jobs: to run.
+        arguments: of :func:`parser`.
+        may_fail: a run that ends by saying why it failed counts as finished.
+
+    Returns:
+        whether there are results to draw.
 
     Raises:
         SystemExit: a run failed and has said why, or, with the status ``UNFINISHED``, the time is
@@ -190,17 +198,17 @@ def carry_out(jobs: Sequence[Job], arguments: argparse.Namespace) -> bool:
         print("\n".join(map(str, jobs)))
         return False
     for number, job in enumerate(jobs if not arguments.table_only else (), start=1):
-        if is_finished(job):
+        if is_finished(job, may_fail=may_fail):
             continue
         print(f"[{number}/{len(jobs)}] {job}", flush=True)
         left = None if deadline is None else deadline - time.monotonic()
         status = launch(job, left)
         if status is None:
-            done = sum(map(is_finished, jobs))
+            done = sum(is_finished(job, may_fail=may_fail) for job in jobs)
             said = f"{done} of {len(jobs)} runs are done, {job.folder.name} is next"
             print(f"{said}: the same command goes on from here.", flush=True)
             raise SystemExit(UNFINISHED)
-        if status:
+        if status and not (may_fail and read_results(job.folder / FILE).status == "failed"):
             raise SystemExit(f"{job} ended with status {status}.")
         write_atomically(job.folder / COMMAND, f"{job}\n".encode())
     return True
@@ -235,12 +243,17 @@ def launch(job: Job, seconds: float | None) -> int | None:
         return None
 
 
-def is_finished(job: Job) -> bool:
-    """Whether this very command has finished and its defence is the one that is there now."""
+def is_finished(job: Job, *, may_fail: bool = False) -> bool:
+    """Whether this very command has finished and its defence is the one that is there now.
+
+    With ``may_fail`` one that said why it failed has finished as well.
+    """
     try:
         result = read_results(job.folder / FILE)
         if (job.folder / COMMAND).read_text(encoding="utf-8") != f"{job}\n":
             return False
+        if may_fail and result.status == "failed":
+            return True
         defense = Path(result.config.get("defense") or job.folder / "defense")
         known = result.digests.get("defense")
         same = known is None or known == digest_of_file(defense / RECORD)
@@ -249,8 +262,8 @@ def is_finished(job: Job) -> bool:
     return result.status == "ok" and same
 
 
-def require_results(jobs: Iterable[Job]) -> None:
-    """Refuse to draw anything as long as a run has no result.
+def require_results(jobs: Iterable[Job], *, may_fail: bool = False) -> None:
+    """Refuse to draw anything as long as a run has no result, be it that it failed.
 
     Raises:
         SystemExit: a result is missing or not ok; its command is named.
@@ -261,7 +274,7 @@ def require_results(jobs: Iterable[Job]) -> None:
             status = read_results(path).status if path.is_file() else "missing"
         except UapError as error:
             raise SystemExit(f"error: {error}") from error
-        if status != "ok":
+        if status not in ("ok", *(["failed"] if may_fail else [])):
             raise SystemExit(
                 f"error: {path} is {status}: expected a finished result; run {job} first."
             )
