@@ -131,6 +131,8 @@ class StepBatches(Sampler[list[int]]):
         self.step = step
         self.rank = rank
         self.processes = processes
+        # Of the round at hand: to shuffle 200,000 crops anew takes as long as some steps.
+        self._turn, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
@@ -162,10 +164,11 @@ class StepBatches(Sampler[list[int]]):
     def batch(self, step: int) -> list[int]:
         """The items of one step, of all processes."""
         turn, position = divmod(step, len(self))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
-        order = torch.randperm(self.count, generator=generator)
+        if turn != self._turn:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+            self._turn, self._order = turn, torch.randperm(self.count, generator=generator)
         first = position * self.batch_size
-        return order[first : first + self.batch_size].tolist()
+        return self._order[first : first + self.batch_size].tolist()
 
 
 def crop_origins(
