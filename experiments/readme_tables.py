@@ -1,8 +1,9 @@
 """The tables of README and docs, from the results that are committed in ``docs/results``.
 
 ``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
-``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE`` and ``--adaptive FILE`` put new results
-there first. A table whose results are not there has no block in any page.
+``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--adaptive FILE`` and
+``--place FILE`` put new results there first. A table whose results are not there has no block in
+any page.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from experiments.leaderboard import leaderboard_table, provenance_table
 from experiments.unseen_tables import adaptive_table, unseen_matrix, unseen_table
 from uap_lightning.core.storage import make_folder, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
@@ -24,7 +26,10 @@ from uap_lightning.results.rows import Result, gather_rows, norm_label
 from uap_lightning.results.tables import LINES, cell, heading, lines_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{n}.md" for n in ("streams", "paper", "unseen"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{n}.md" for n in ("streams", "paper", "unseen", "leaderboard")),
+]
 RESULTS = ROOT / "docs" / "results"
 # The network of the README's table, which is the paper's first one.
 _FIRST = "googlenet_bvlc"
@@ -203,6 +208,9 @@ def tables() -> dict[str, str]:
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
     if any((RESULTS / "adaptive").glob("*.json")):
         found["adaptive"] = adaptive_table(RESULTS / "adaptive")
+    if any((RESULTS / "leaderboard").glob("*.json")):
+        found["leaderboard"] = leaderboard_table(RESULTS / "leaderboard")
+        found["provenance"] = provenance_table(RESULTS / "leaderboard")
     return found
 
 
@@ -275,6 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="results.json of evaluate attack=adaptive",
     )
+    options.add_argument("--place", type=Path, help="results.json of experiments.leaderboard")
     chosen = options.parse_args(arguments)
     if chosen.quickstart is not None:
         take(chosen.quickstart, RESULTS / "quickstart.json")
@@ -293,6 +302,9 @@ def main(arguments: list[str] | None = None) -> None:
         take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
     if chosen.adaptive is not None:
         take(chosen.adaptive, RESULTS / "adaptive" / f"{chosen.adaptive.parent.name}.json")
+    if chosen.place is not None:
+        name = f"{{network}}-{{size}}-{{norm}}-{chosen.place.parent.name}.json"
+        take_stream(chosen.place, RESULTS / "leaderboard" / name)
     render(PAGES)
 
 

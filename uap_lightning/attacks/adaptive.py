@@ -10,7 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from uap_lightning.attacks.cosine_uap import clean_logits
-from uap_lightning.attacks.descent import descend, draw_batches, gradient_of, random_start
+from uap_lightning.attacks.descent import (
+    NoGradient,
+    descend,
+    draw_batches,
+    gradient_of,
+    random_start,
+)
 from uap_lightning.attacks.fooling import batches
 from uap_lightning.attacks.losses import LOSSES
 from uap_lightning.attacks.universal import Universal
@@ -148,10 +154,6 @@ def adaptive(
         UapError: the defence cannot be read or is of another size, a setting is out of its range,
             or no gradient reaches the perturbation.
     """
-    _check(ways, WAYS, "ways")
-    _check(losses, list(LOSSES), "losses")
-    if restarts < 1:
-        raise UapError(f"attack.restarts is {restarts}: expected at least 1.")
     found = load_defense(defense)
     size = images.take([0]).shape[-1]
     if found.size != size:
@@ -161,28 +163,82 @@ def adaptive(
         )
     device = network.mean.device
     guard = Guard(network, found.rectifier, found.detector).to(device).requires_grad_(False)
+    return attack_guard(
+        guard,
+        images,
+        predictions,
+        norm,
+        seed,
+        ways=ways,
+        losses=losses,
+        restarts=restarts,
+        steps=steps,
+        batch_size=batch_size,
+        step_size=step_size,
+        momentum=momentum,
+        price=price,
+    )
+
+
+def attack_guard(
+    guard: Guard,
+    images: Images,
+    predictions: Tensor,
+    norm: Ball,
+    seed: int,
+    *,
+    ways: Sequence[str] = WAYS,
+    losses: Sequence[str] = tuple(LOSSES),
+    restarts: int = 15,
+    steps: int = 90,
+    batch_size: int = 8,
+    step_size: float = 0.2,
+    momentum: float = 0.9,
+    price: float = 1.0,
+) -> Universal:
+    """:func:`adaptive` against a guard at hand.
+
+    A way in which no gradient reaches the perturbation, as through a filter that rounds, is said
+    and left out.
+
+    Raises:
+        UapError: a setting is out of its range.
+        NoGradient: no gradient reaches the perturbation in any way.
+    """
+    _check(ways, WAYS, "ways")
+    _check(losses, list(LOSSES), "losses")
+    if restarts < 1:
+        raise UapError(f"attack.restarts is {restarts}: expected at least 1.")
     rounds = ((way, loss) for loss in cycle(losses) for way in ways)
     best: tuple[float, Tensor, dict[str, object]] | None = None
+    without: NoGradient | None = None
     for restart, (way, loss) in enumerate(islice(rounds, restarts)):
         generator = torch.Generator().manual_seed(seed * 1_009 + restart)
         start = random_start(images.take([0]).shape[1:], norm, generator)
         drawn = draw_batches(len(images), steps, batch_size, generator)
-        rho = descend(
-            _objective(guard, images, predictions, drawn, way, loss, price),
-            start,
-            drawn,
-            network,
-            norm,
-            step_size=step_size,
-            momentum=momentum,
-            description=f"Attacking the guard ({way}, {loss})",
-        )
+        try:
+            rho = descend(
+                _objective(guard, images, predictions, drawn, way, loss, price),
+                start,
+                drawn,
+                guard.network,
+                norm,
+                step_size=step_size,
+                momentum=momentum,
+                description=f"Attacking the guard ({way}, {loss})",
+            )
+        except NoGradient as error:
+            log.warning("restart %d, %s, %s: %s", restart, way, loss, error)
+            without = error
+            continue
         fooled = fooling_of_guard(guard, images, predictions, rho)
         log.info("restart %d, %s, %s: the guard is fooled on %.1f %%", restart, way, loss, fooled)
         if best is None or fooled > best[0]:
             chosen = {"way": way, "loss": loss, "restart": restart, "fooling_of_guard": fooled}
             best = (fooled, rho.cpu(), chosen)
-    assert best is not None
+    if best is None:
+        assert without is not None
+        raise without
     return Universal(best[1], restarts * steps * batch_size / len(images), best[2])
 
 

@@ -11,6 +11,10 @@ from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.ball import Ball
 
 
+class NoGradient(UapError):
+    """No gradient reached the perturbation, so nothing is known of how robust the network is."""
+
+
 def descend(
     loss: Callable[[Tensor, list[int]], Tensor],
     start: Tensor,
@@ -42,7 +46,8 @@ def descend(
 
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite; the images and the
-            step are named. Or every gradient is zero.
+            step are named.
+        NoGradient: every gradient is zero.
     """
     if not batches or not 0 < step_size <= 1 or not 0 <= momentum < 1:
         raise UapError(
@@ -67,7 +72,7 @@ def descend(
         length = step_size * norm.eps * (1 - step / len(batches))
         rho = norm.project(rho.detach() - length * norm.steepest(velocity))
     if not reached:
-        raise UapError(
+        raise NoGradient(
             f"the gradient of all {len(batches)} steps is zero on the network {network.name}: no "
             "perturbation was searched for, so this says nothing of how robust it is; take an "
             "attack without gradients (attack=deepfool_uap), or look for what cuts the gradient."

@@ -1,0 +1,166 @@
+"""A place on the leaderboard, from a module of a file to the line of the page."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import leaderboard
+from experiments.leaderboard import Attack, Place, leaderboard_table, parsed, provenance_table
+from experiments.stream_setting import Setting, answers
+from experiments.unseen_attacks import Cell
+from tests.tiny import TensorImages, scenes
+from uap_lightning.core.errors import UapError
+from uap_lightning.networks.tiny import tiny
+from uap_lightning.perturbations.ball import Ball
+from uap_lightning.streams.whitening import Whitener
+
+MINE = """
+import torch
+
+class Blur(torch.nn.Module):
+    def forward(self, images):
+        return torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+
+class Rounded(torch.nn.Module):
+    def forward(self, images):
+        return images.round()
+
+class Never(torch.nn.Module):
+    def forward(self, removed):
+        return removed.flatten(1).mean(1) * 0 - 1
+
+def build(): return Blur()
+def rounded(): return Rounded()
+def both(): return Blur(), Never()
+def wrong(): return 3
+"""
+NUMBERS = (80.0, (78.0, 82.0), 82.0, 98.0, 97.0, 1.5, 0.99, 96.0, 98.0, 9)
+ONE = Cell("mine", "a", "inf", 1.0, None, 90.0, *NUMBERS)
+PLACE = Place(
+    schema=1,
+    status="ok",
+    name="mine",
+    trained_on="nothing",
+    network="tiny",
+    size=64,
+    norm="linf",
+    seed=0,
+    command="python -m x",
+    version="0",
+    cost=leaderboard.Cost("mine", None, 2.62),
+    times=1.5,
+    unseen=[ONE, replace(ONE, pattern="b", rate=70.0, floor=60.0), replace(ONE, norm="2")],
+    own=[],
+    adaptive=replace(ONE, pattern="adaptive", rate=50.0, floor=40.0),
+    attack=Attack("evade", "cosine", 15, 90, 512),
+)
+
+
+def options(*words):
+    return parsed(["--patterns", "banks", "--trained-on", "nothing", *words])[0]
+
+
+@pytest.fixture
+def setting():
+    images = scenes(60, seed=2)
+    whitener = Whitener(64).fit(scenes(120, seed=1))
+    label = answers(tiny(), images.float())
+    return Setting(tiny(), whitener, images, label, {}, TensorImages(scenes(40, seed=3)))
+
+
+def test_an_entry_is_a_module_of_a_file_a_folder_or_a_registered_name(defense):
+    Path("mine.py").write_text(MINE)
+    images = torch.rand(2, 3, 32, 32) * 255
+    found = leaderboard.entry_of(options("--module", "mine.py:build", "--name", "a blur"), 32)
+    assert found.name == "a blur"
+    expected = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
+    assert torch.equal(found.rectifier(images), expected)
+    assert (found.detector(images) > 0).all()
+    both = leaderboard.entry_of(options("--module", "mine.py:both"), 32)
+    assert not (both.detector(images) > 0).any()
+    assert leaderboard.entry_of(options("--defense", str(defense)), 32).digest
+    assert leaderboard.entry_of(options("--rectifier", "median"), 32).name == "median"
+    for words, said in (
+        (["--module", "mine.py:wrong"], "returns int: expected a torch.nn.Module"),
+        (["--module", "mine.py:nothing"], "expected FILE.py:FUNCTION"),
+        (["--module", "elsewhere.py:build"], "expected FILE.py:FUNCTION"),
+        ([], "give one of"),
+        (["--rectifier", "median", "--module", "mine.py:build"], "give one of"),
+    ):
+        with pytest.raises(UapError, match=said):
+            leaderboard.entry_of(options(*words), 32)
+
+
+def test_the_attacker_who_knows_is_judged_on_the_test_and_fools(setting):
+    Path("mine.py").write_text(MINE)
+    entry = leaderboard.entry_of(options("--module", "mine.py:both"), 64)
+    cell, how = leaderboard.attack(setting, entry, Ball(math.inf, 10.0), 0, 1, 40)
+    # The detector never fires, so the network stands alone: the floor, and it is fooled.
+    assert cell.rate == cell.floor < 80
+    assert (cell.pattern, cell.n_photographs) == ("adaptive", 60)
+    assert (how.restarts, how.steps, how.photographs) == (1, 40, 40)
+
+
+def test_a_way_without_gradient_is_left_out_and_without_any_it_is_not_called_robust(
+    setting, caplog
+):
+    Path("mine.py").write_text(MINE)
+    entry = leaderboard.entry_of(options("--module", "mine.py:rounded"), 64)
+    ball = Ball(math.inf, 10.0)
+    # evade goes through the network alone; rectified through what rounds.
+    _, how = leaderboard.attack(setting, entry, ball, 0, 2, 10)
+    assert how.way == "evade"
+    assert "rectified" in caplog.text
+    steps = torch.nn.Sequential(setting.network.model, Step())
+    setting.network.model = steps
+    assert leaderboard.attack(setting, entry, ball, 0, 1, 10) is None
+
+
+class Step(torch.nn.Module):
+    def forward(self, logits):
+        return logits.sign()
+
+
+def test_the_table_has_mean_lowest_and_floor_and_says_where_there_is_nothing():
+    Path("places").mkdir()
+    Path("places/a.json").write_text(json.dumps(asdict(PLACE)))
+    silent = replace(PLACE, name="silent", adaptive=None, attack=None, unseen=[ONE], own=[ONE])
+    Path("places/b.json").write_text(json.dumps(asdict(silent)))
+    lines = leaderboard_table(Path("places")).splitlines()
+    columns = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    # The better mean comes first.
+    first, second = ([cell.strip() for cell in x.strip("|").split("|")] for x in lines[2:])
+    assert (first[1], second[1]) == ("silent", "mine")
+    told = dict(zip(columns, second, strict=True))
+    assert told["own kind"] == ""
+    assert told["unseen ℓ∞, ξ = 10"] == "80.0 (70.0 [78.0, 82.0]); floor 70.0"
+    assert told["unseen ℓ2, ξ = 2,000"] == "90.0 [78.0, 82.0]; floor 80.0"
+    assert told["unseen ℓ∞, ξ = 25"] == ""
+    assert told["crafted against it"] == "50.0 [78.0, 82.0]; floor 40.0"
+    assert (told["false alarms"], told["time"], told["GMAC"]) == ("1.5 %", "1.50", "2.62")
+    assert dict(zip(columns, first, strict=True))["crafted against it"] == "no gradient"
+    assert "evade, cosine, of 15 with 90 steps" in provenance_table(Path("places"))
+
+
+@pytest.mark.parametrize("key", ["seed", "command", "version", "trained_on", "cost", "adaptive"])
+def test_a_place_without_its_provenance_is_refused(key):
+    content = asdict(PLACE)
+    del content[key]
+    Path("places").mkdir()
+    Path("places/a.json").write_text(json.dumps(content))
+    with pytest.raises(UapError, match=key):
+        leaderboard_table(Path("places"))
+
+
+@pytest.mark.parametrize("key", ["floor", "ci95"])
+def test_a_cell_without_floor_or_interval_is_refused(key):
+    content = asdict(PLACE)
+    del content["unseen"][1][key]
+    Path("places").mkdir()
+    Path("places/a.json").write_text(json.dumps(content))
+    with pytest.raises(UapError, match=key):
+        leaderboard_table(Path("places"))
