@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
+from uap_lightning.detectors.dct_svm import linear_svm
 
 
 def differences(count, size, seed):
@@ -51,6 +52,57 @@ def test_scores_are_scikit_learns_decision_function():
         detector(x).numpy(), machine.decision_function(scaled), rtol=2e-2, atol=2e-2
     )
     assert ((detector(x) > 0) == perturbed).float().mean() > 0.9
+
+
+def two_kinds(count, seed):
+    """Features of two kinds that overlap: 30 of 64 tell a little."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.rand(count, generator=generator) < 0.5
+    shift = torch.zeros(64)
+    shift[:30] = 0.25
+    features = 3 + 2 * (torch.randn(count, 64, generator=generator) + kinds[:, None] * shift)
+    return features, kinds
+
+
+def right(detector, features, kinds):
+    scores = ((features - detector.mean) / detector.scale * detector.weight).sum(1) + detector.bias
+    return float(((scores > 0) == kinds).double().mean())
+
+
+def test_the_mean_of_parts_is_nearly_as_good_as_the_whole_and_better_than_a_part():
+    features, kinds = two_kinds(6_000, 0)
+    unseen = two_kinds(20_000, 1)
+    whole, part, parts = (DctSvm(8, c=0.01) for _ in range(3))
+    whole.fit(features, kinds)
+    part.fit(features[:300], kinds[:300])
+    parts.fit_parts(zip(features.split(300), kinds.split(300), strict=True), 6_000)
+    assert right(whole, *unseen) > right(part, *unseen) + 0.02
+    assert right(parts, *unseen) > right(whole, *unseen) - 0.01
+    # Of the same length too: the regularisation is that of the whole.
+    plain = [d.weight / d.scale for d in (whole, parts)]
+    assert float(torch.cosine_similarity(*plain, 0)) > 0.95
+    assert 0.9 < float(plain[1].norm() / plain[0].norm()) < 1.4
+
+
+@pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("count", [60, 400])
+def test_the_svm_is_liblinears(c, count):
+    features, kinds = two_kinds(count, 3)
+    features = (features - features.mean(0)) / features.std(0)
+    machine = LinearSVC(C=c, random_state=0, max_iter=200_000, tol=1e-9, loss="squared_hinge")
+    machine.fit(features.double().numpy(), kinds.numpy())
+    weight, bias = linear_svm(features, kinds, c)
+    np.testing.assert_allclose(weight.numpy(), machine.coef_[0], rtol=1e-3, atol=1e-5)
+    assert float(bias) == pytest.approx(float(machine.intercept_[0]), rel=1e-3, abs=1e-5)
+
+
+def test_a_single_part_is_fitted_as_without_parts():
+    features, kinds = two_kinds(300, 0)
+    one, other = DctSvm(8), DctSvm(8)
+    one.fit(features, kinds)
+    other.fit_parts([(features, kinds)], 300)
+    assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True))
+    assert DctSvm(224).at_once == 1_000
 
 
 def test_a_fitted_detector_survives_its_state_dict():

@@ -25,8 +25,46 @@ def test_fitting_sees_what_the_rectifier_removed():
             yield images[start : start + 10], perturbed[start : start + 10]
 
     detector = DctSvm(8)
-    fit_detector(detector, rectifier, batches())
+    fit_detector(detector, rectifier, batches(), 40)
     assert ((detector(removed) > 0) == perturbed).all()
+
+
+@pytest.mark.parametrize(("count", "batch", "most"), [(40, 7, 16), (40, 40, 9), (37, 5, 37)])
+def test_more_images_than_fit_into_memory_come_in_even_parts_that_are_all_of_them(
+    count, batch, most
+):
+    numbers = torch.arange(float(count)).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+    class Parted:
+        at_once, seen = most, []
+
+        def features(self, difference):
+            return difference[:, 0, 0]
+
+        def fit_parts(self, parts, total):
+            self.seen = [*parts]
+            assert total == count
+
+        def fit(self, features, perturbed):
+            raise AssertionError
+
+        __call__ = features
+
+    class Nothing(torch.nn.Module):
+        def forward(self, images):
+            return torch.zeros_like(images)
+
+    detector = Parted()
+    split = zip(numbers.split(batch), (torch.arange(count) % 2 == 0).split(batch), strict=True)
+    fit_detector(detector, Nothing(), split, count)
+    sizes = [len(features) for features, _ in detector.seen]
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+    together = torch.cat([features[:, 0] for features, _ in detector.seen])
+    assert together.tolist() == list(range(count))
+    assert torch.cat([kinds for _, kinds in detector.seen]).tolist() == [
+        number % 2 == 0 for number in range(count)
+    ]
 
 
 @pytest.mark.parametrize(("rate", "allowed"), [(0.0, 0), (0.02, 2), (0.1, 10), (0.999, 99)])

@@ -1,6 +1,7 @@
 """The paper's detector: a linear SVM on the log-absolute DCT of what the rectifier removed."""
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from uap_lightning.detectors.detector import check_kinds
 GREY = (0.299, 0.587, 0.114)
 FLOOR = 1e-3
 LARGEST = 1024
+AT_ONCE = 1_000 * 224**2  # features
+_NEWTON = 50  # steps at most
 
 
 class DctSvm(nn.Module):
@@ -90,6 +93,46 @@ class DctSvm(nn.Module):
         standardised = (self.features(difference) - self.mean) / self.scale
         return (standardised * self.weight).sum(1) + self.bias
 
+    @property
+    def at_once(self) -> int:
+        """Images whose features are fitted on together, so that it takes 2 GB: 1,000 of 224."""
+        return max(1, AT_ONCE // len(self.weight))
+
+    def fit_parts(self, parts: Iterable[tuple[Tensor, Tensor]], total: int) -> None:
+        """Fit B on more images than fit into memory: one SVM for each part, and their mean.
+
+        The mean of machines that were each fitted on a part, with the regularisation of the whole,
+        is nearly as good as one fitted on all (Zhang, Duchi and Wainwright, Communication-Efficient
+        Algorithms for Statistical Optimization, JMLR 2013). A single part is fitted as by
+        :meth:`fit`.
+
+        Args:
+            parts: features and kinds, each of them as :meth:`fit` takes them.
+            total: images of all parts together.
+
+        Raises:
+            UapError: all images of a part are of one kind, or a feature is not finite.
+        """
+        weights, biases = torch.zeros_like(self.weight, dtype=torch.float64), 0.0
+        for features, perturbed in parts:
+            if len(features) == total:
+                self.fit(features, perturbed)
+                return
+            check_kinds(features, perturbed)
+            values = features.to(self.weight.device)
+            mean, scale = values.mean(0), values.std(0).clamp_min(1e-6)
+            c = self.c * total / len(values)
+            weight, bias = linear_svm((values - mean) / scale, perturbed.to(values.device), c)
+            # Of the features as they are, because each part has a mean and a scale of its own.
+            plain = weight / scale.double()
+            share = len(values) / total
+            weights += share * plain
+            biases += share * float(bias - plain @ mean.double())
+        self.mean.zero_()
+        self.scale.fill_(1.0)
+        self.weight.copy_(weights)
+        self.bias.fill_(biases)
+
     def fit(self, features: Tensor, perturbed: Tensor) -> None:
         """Fit B on features of clean and perturbed images.
 
@@ -120,3 +163,34 @@ class DctSvm(nn.Module):
     def raise_threshold(self, by: float) -> None:
         """Ask for a score that is higher by so much before an image counts as perturbed."""
         self.bias.sub_(by)
+
+
+def linear_svm(features: Tensor, kinds: Tensor, c: float) -> tuple[Tensor, Tensor]:
+    """The linear SVM that ``LinearSVC(C=c)`` approaches, in a few steps where images are few.
+
+    It minimises |w|^2 / 2 + b^2 / 2 + c sum max(0, 1 - y (w x + b))^2. Its w is a sum of the
+    images' features, so that Newton's steps are in as many unknowns as there are images (Chapelle,
+    Training a Support Vector Machine in the Primal, Neural Computation 2007).
+
+    Args:
+        features: N x features.
+        kinds: which rows are above 0, bool N.
+        c: inverse strength of the regularisation.
+
+    Returns:
+        w (features) and b (a scalar), float64.
+    """
+    signs = 2 * kinds.double() - 1
+    products = (features @ features.T).double() + 1
+    inside = torch.ones_like(kinds)
+    shares = torch.zeros_like(signs)
+    for _ in range(_NEWTON):
+        own = products[inside][:, inside]
+        own.diagonal().add_(1 / (2 * c))
+        shares.zero_()
+        shares[inside] = torch.linalg.solve(own, signs[inside])
+        now = signs * (products @ shares) < 1
+        if torch.equal(now, inside):
+            break
+        inside = now
+    return features.double().T @ shares, shares.sum()

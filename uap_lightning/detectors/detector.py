@@ -1,7 +1,7 @@
 """What a detector is, and how one is fitted in front of a rectifier."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,24 @@ class Detector(Protocol):
         """N x 3 x H x W to scores, N."""
 
 
+@runtime_checkable
+class FittedInParts(Detector, Protocol):
+    """A detector that can be fitted on more images than fit into memory."""
+
+    @property
+    def at_once(self) -> int:
+        """Images that it takes together."""
+
+    def fit_parts(self, parts: Iterable[tuple[Tensor, Tensor]], total: int) -> None:
+        """Fit on parts, each as :meth:`fit` takes them, of ``total`` images together."""
+
+
 @torch.no_grad()
 def fit_detector(
     detector: Detector,
     rectifier: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
+    total: int,
 ) -> None:
     """Fit ``detector`` on what ``rectifier`` removes from training images (section 4.3).
 
@@ -34,13 +47,41 @@ def fit_detector(
         detector: fitted in place.
         rectifier: trained.
         batches: images (float N x 3 x H x W, 0-255) and which of them are perturbed (bool, N).
+        total: images of all batches.
     """
-    features = []
-    perturbed = []
-    for images, coins in batches:
-        features.append(detector.features(images - rectifier(images)).cpu())
-        perturbed.append(coins.cpu())
-    detector.fit(torch.cat(features), torch.cat(perturbed))
+    rows = (
+        (detector.features(images - rectifier(images)).cpu(), coins.cpu())
+        for images, coins in batches
+    )
+    if isinstance(detector, FittedInParts):
+        detector.fit_parts(_parts(rows, detector.at_once, total), total)
+    else:
+        detector.fit(*_joined(list(rows)))
+
+
+def _parts(
+    rows: Iterable[tuple[Tensor, Tensor]], most: int, total: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows in parts of about equal size, none of more than ``most`` images."""
+    count = -(-total // most)
+    waiting: list[tuple[Tensor, Tensor]] = []
+    done, part = 0, 1
+    for features, perturbed in rows:
+        while done + len(features) >= part * total // count:
+            here = part * total // count - done
+            waiting.append((features[:here], perturbed[:here]))
+            yield _joined(waiting)
+            waiting = []
+            features, perturbed = features[here:], perturbed[here:]
+            done, part = done + here, part + 1
+            if part > count:
+                return
+        waiting.append((features, perturbed))
+        done += len(features)
+
+
+def _joined(rows: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([one for one, _ in rows]), torch.cat([one for _, one in rows])
 
 
 def check_kinds(features: Tensor, perturbed: Tensor) -> None:

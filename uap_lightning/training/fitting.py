@@ -19,8 +19,8 @@ class DetectorSample:
     """Which training images a detector is fitted on.
 
     Attributes:
-        max_images: training images sampled for it, clean and perturbed together. At the paper's
-            size all 200,000 would need 40 GB of features: a sample keeps it within memory.
+        max_images: training images sampled for it, clean and perturbed together. The paper's
+            200,000 take as long as a pass of training, and no more memory than 1,000.
         perturbed_share: share of them that is perturbed.
         batch_size: images a forward pass.
         seed: of the sample.
@@ -68,7 +68,7 @@ def fit_on_crops(
 
     rectifier.eval()
     fitted = cast(Detector, detector)
-    fit_detector(fitted, rectifier, batches())
+    fit_detector(fitted, rectifier, batches(), sample.max_images)
     if sample.false_alarms is None:
         return
     held_out = sample.held_out
