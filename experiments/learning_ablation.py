@@ -1,6 +1,6 @@
 """What makes the network of section 4.1 learn? One change at a time, from the letter to ``prn``.
 
-Every training has the same number of steps and images. One that ends at chance is stopped by the
+Every training has the same number of steps and images, and the same precision. One that ends at chance is stopped by the
 package itself; the table says so. ``--seeds`` repeats each with other weights, photographs and
 perturbations.
 """
@@ -27,7 +27,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "as printed, at rate 0.001": (
         "rectifier=prn_printed",
         "rectifier.training.optimizer.lr=0.001",
-        "rectifier.training.precision=auto",
     ),
     "no path, reconstruction": ("rectifier=prn", *_REPLACED),
     "no path, both losses": ("rectifier=prn", *_REPLACED, _EQUATION_2[0]),
@@ -140,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     plan = plan_of(chosen, "outputs/experiments")
     training = "rectifier.training"
     size = [f"{training}.epochs=-1", f"{training}.steps={chosen.steps}"]
-    size += [f"{training}.batch_size={chosen.batch}"]
+    size += [f"{training}.batch_size={chosen.batch}", f"{training}.precision=auto"]
     jobs = jobs_of(plan, chosen.norm, chosen.seeds, size)
     if not carry_out(list(jobs), chosen, may_fail=True):
         return
