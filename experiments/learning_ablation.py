@@ -1,8 +1,8 @@
 """What makes the network of section 4.1 learn? One change at a time, from the letter to ``prn``.
 
-Every training has the same number of steps and images, and the same precision. One that ends at chance is stopped by the
-package itself; the table says so. ``--seeds`` repeats each with other weights, photographs and
-perturbations.
+Every training has the same number of steps and images, and the same precision. One that ends at
+chance is stopped by the package itself; the table says so. ``--seeds`` repeats each with other
+weights, photographs and perturbations.
 """
 
 from collections.abc import Sequence
