@@ -68,7 +68,10 @@ class ResidualPRN(nn.Module):
         """Rectified images of images: float N x 3 x H x W, 0-255, to the same shape."""
         height, width = images.shape[-2:]
         padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
-        mean = functional.avg_pool2d(functional.pad(padded, (3, 3, 3, 3), mode="reflect"), 7, 1)
+        # The mean over 7 x 7 pixels: rows, then columns, which onnxruntime takes a third of the
+        # time for.
+        wide = functional.pad(padded, (3, 3, 3, 3), mode="reflect")
+        mean = functional.avg_pool2d(functional.avg_pool2d(wide, (1, 7), 1), (7, 1), 1)
         high = ((padded - mean) / HIGH_PASS_SPREAD).clamp(-HIGH_PASS_LIMIT, HIGH_PASS_LIMIT)
         both = torch.cat([(padded - 127.5) / IMAGE_SPREAD, high], 1)
         # functional.pixel_unshuffle, but for a batch of no image, which that one does not take.
