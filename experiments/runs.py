@@ -202,16 +202,25 @@ def carry_out(
             continue
         print(f"[{number}/{len(jobs)}] {job}", flush=True)
         left = None if deadline is None else deadline - time.monotonic()
+        before = _written(job)
         status = launch(job, left)
         if status is None:
             done = sum(is_finished(job, may_fail=may_fail) for job in jobs)
             said = f"{done} of {len(jobs)} runs are done, {job.folder.name} is next"
             print(f"{said}: the same command goes on from here.", flush=True)
             raise SystemExit(UNFINISHED)
-        if status and not (may_fail and read_results(job.folder / FILE).status == "failed"):
+        # A result that was there before is another run's, whose folder this one was refused.
+        told = may_fail and _written(job) != before
+        if status and not (told and read_results(job.folder / FILE).status == "failed"):
             raise SystemExit(f"{job} ended with status {status}.")
         write_atomically(job.folder / COMMAND, f"{job}\n".encode())
     return True
+
+
+def _written(job: Job) -> int | None:
+    """When the job's result was written; None where there is none."""
+    path = job.folder / FILE
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def launch(job: Job, seconds: float | None) -> int | None:

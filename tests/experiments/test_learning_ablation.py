@@ -62,6 +62,8 @@ def test_a_training_that_fails_by_saying_why_is_a_line_and_is_not_run_again(tmp_
     assert [one["stopped"] for one in written] == [None, "it exploded"]
     learning_ablation.main(words)
     assert len(begun) == 2
+    # What the folder holds is of other settings: the command refuses it, and that is no result.
     monkeypatch.setattr(runs, "launch", lambda job, seconds: 1)
-    with pytest.raises(SystemExit):
-        learning_ablation.main([*words, "--steps", "7"])
+    monkeypatch.setattr(learning_ablation, "VARIANTS", {"good": (), "bad": ("seed=1",)})
+    with pytest.raises(SystemExit, match="status 1"):
+        learning_ablation.main(words)
