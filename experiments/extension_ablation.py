@@ -25,13 +25,13 @@ KINDS = {
 _SHOWN = (*LINES[:4], ("Floor", "undefended_rate"))
 
 
-def jobs_of(plan: Plan, norms: Sequence[str]) -> dict[Job, str]:
+def jobs_of(plan: Plan, norms: Sequence[str], kinds: Sequence[str]) -> dict[Job, str]:
     """The trainings, each with its kind of P*; those that are compared follow one another."""
     return {
-        plan.kind(kind, overrides).train(network, norm): kind
+        plan.kind(kind, KINDS[kind]).train(network, norm): kind
         for network in plan.networks
         for norm in norms
-        for kind, overrides in KINDS.items()
+        for kind in kinds
     }
 
 
@@ -65,9 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Train the four kinds and write the table."""
     options = parser(__doc__)
     options.add_argument("--norm", action="append", choices=NORMS, help="both without")
+    options.add_argument("--kind", action="append", choices=list(KINDS), help="all four without")
     chosen = options.parse_intermixed_args(arguments)
     plan = plan_of(chosen, "outputs/experiments")
-    jobs = jobs_of(plan, chosen.norm or NORMS)
+    jobs = jobs_of(plan, chosen.norm or NORMS, chosen.kind or list(KINDS))
     if carry_out(list(jobs), chosen):
         path = plan.folder / "extension_ablation.md"
         write_atomically(path, markdown(jobs).encode())
