@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from matplotlib.figure import Figure
 
+from experiments.configs import settings_of
 from experiments.render import write_figure, write_records
-from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results, settings_of
+from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results
 from uap_lightning.attacks.fooling import batches
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.jobs.schema import CraftConfig

@@ -19,14 +19,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional
 
+from experiments.configs import composed, settings_of
 from experiments.runs import (
     Job,
     carry_out,
-    composed,
     parser,
     plan_of,
     require_results,
-    settings_of,
 )
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically

@@ -18,23 +18,23 @@ import runpy
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from experiments.defenses import Cost, Entry, cost, entries
+from experiments.defenses import Entry, cost, entries
+from experiments.leaderboard_tables import Attack, Place
 from experiments.stream_setting import Setting, answers, load_patterns, load_setting, parse, parser
 from experiments.unseen_attacks import Cell, row
 from uap_lightning.attacks.adaptive import attack_guard
 from uap_lightning.attacks.descent import NoGradient
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import read_as, write_json
+from uap_lightning.core.storage import write_json
 from uap_lightning.core.version import __version__
 from uap_lightning.detectors import NoDetector
 from uap_lightning.guard.guard import Guard
@@ -42,74 +42,12 @@ from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.launch import launch
 from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.results.escape import for_markdown
-from uap_lightning.results.rows import norm_label
 
 log = logging.getLogger(__name__)
 
 # Photographs that the attacker who knows crafts on, at most.
 _KNOWN = 512
 _TIMED = 32
-_GROUPS = (("inf", 1.0), ("2", 1.0), ("inf", 1.5), ("inf", 2.5))
-
-
-@dataclass(frozen=True)
-class Attack:
-    """How the attacker who knows the whole defence went about it.
-
-    Attributes:
-        way, loss: of the attack that was the worst on the attacker's own photographs.
-        restarts: attacks that it was chosen from.
-        steps: gradient steps of each.
-        photographs: that it was crafted on.
-    """
-
-    way: str
-    loss: str
-    restarts: int
-    steps: int
-    photographs: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """A file of the leaderboard: nothing of it may be left out.
-
-    Attributes:
-        schema: of this file.
-        status: how the run ended.
-        name: of the defence.
-        trained_on: what it was trained on, in words.
-        network: classifier.
-        size: side of the images.
-        norm: of the attacker who knows.
-        seed: of the order of the photographs and of the attack.
-        command: that made it.
-        version: of this package.
-        cost: what it computes.
-        times: seconds of classifier and defence / seconds of the classifier, on one machine.
-        unseen: cells of perturbations that it has not seen.
-        own: of its own kind; empty where it has none.
-        adaptive: of the attacker who knows; None where no gradient reaches the perturbation.
-        attack: how that was made; None likewise.
-    """
-
-    schema: int
-    status: Literal["ok"]
-    name: str
-    trained_on: str
-    network: str
-    size: int
-    norm: str
-    seed: int
-    command: str
-    version: str
-    cost: Cost
-    times: float
-    unseen: list[Cell]
-    own: list[Cell]
-    adaptive: Cell | None
-    attack: Attack | None
 
 
 def entry_of(options: argparse.Namespace, size: int) -> Entry:
@@ -234,75 +172,6 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     folder = Path(composed.paths.output_dir)
     write_json(folder / "results.json", asdict(place))
     log.info("Wrote %s", folder / "results.json")
-
-
-def read_places(folder: Path) -> list[Place]:
-    """The places of a folder.
-
-    Raises:
-        UapError: one lacks a floor, an interval, the seed, the command or what it was trained on.
-    """
-    return [read_as(file, Place, "a place of leaderboard") for file in sorted(folder.glob("*"))]
-
-
-def leaderboard_table(folder: Path) -> str:
-    """The places by classifier, the best mean over unseen ℓ∞ perturbations first."""
-    head = ["Classifier", "Defence", "clean kept", "own kind"]
-    names = [_label(norm, strength) for norm, strength in _GROUPS]
-    head += [*(f"unseen {name}" for name in names), "crafted against it", "false alarms"]
-    head += ["time", "GMAC"]
-    lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
-    places = read_places(folder)
-    places.sort(key=lambda p: (p.network, p.size, -_mean(_group(p.unseen, "inf", 1.0))))
-    for place in places:
-        alarms = place.unseen[0].false_alarms
-        cells = [f"{place.network}, {place.size} px", for_markdown(place.name)]
-        cells += [f"{place.unseen[0].clean:.1f}", _cell(place.own)]
-        cells += [_cell(_group(place.unseen, *group)) for group in _GROUPS]
-        cells += [_cell([place.adaptive]) if place.adaptive else "no gradient"]
-        cells += ["" if alarms is None else f"{alarms:.1f} %"]
-        cells += [f"{place.times:.2f}", f"{place.cost.gmac:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def provenance_table(folder: Path) -> str:
-    """What stands behind each place."""
-    head = ["Defence", "trained on", "photographs", "perturbations", "attack that was the worst"]
-    lines = [f"| {' | '.join(head)} |", "| --- |" + " --- |" * (len(head) - 1)]
-    for place in read_places(folder):
-        how = place.attack
-        worst = f"{how.way}, {how.loss}, of {how.restarts} with {how.steps} steps" if how else ""
-        cells = [for_markdown(place.name), for_markdown(place.trained_on)]
-        cells += [str(place.unseen[0].n_photographs)]
-        cells += [str(len({cell.pattern for cell in place.unseen})), worst]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _label(norm: str, strength: float) -> str:
-    radius = strength * (2_000 if norm == "2" else 10)
-    return f"{norm_label('l' + norm)}, ξ = {radius:,.0f}"
-
-
-def _group(cells: list[Cell], norm: str, strength: float) -> list[Cell]:
-    return [cell for cell in cells if (cell.norm, cell.strength) == (norm, strength)]
-
-
-def _mean(cells: list[Cell]) -> float:
-    return sum(cell.rate for cell in cells) / len(cells) if cells else 0.0
-
-
-def _cell(cells: list[Cell]) -> str:
-    """Mean, lowest one with its interval, and the floor of both."""
-    if not cells:
-        return ""
-    worst = min(cells, key=lambda cell: cell.rate)
-    low, high = worst.ci95
-    floor = sum(cell.floor for cell in cells) / len(cells)
-    if len(cells) == 1:
-        return f"{worst.rate:.1f} [{low:.1f}, {high:.1f}]; floor {floor:.1f}"
-    return f"{_mean(cells):.1f} ({worst.rate:.1f} [{low:.1f}, {high:.1f}]); floor {floor:.1f}"
 
 
 def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

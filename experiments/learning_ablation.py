@@ -6,7 +6,7 @@ weights, photographs and perturbations.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from experiments.render import conditions
 from experiments.runs import Job, Plan, carry_out, parser, plan_of, require_results
@@ -65,6 +65,21 @@ class Line:
     defense_rate: float | None = None
     floor: float | None = None
     ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """``learning_ablation.json``.
+
+    Attributes:
+        steps: of each training.
+        batch: images a step.
+        lines: one for each training.
+    """
+
+    steps: int
+    batch: int
+    lines: list[Line]
 
 
 def jobs_of(plan: Plan, norm: str, seeds: int, size: Sequence[str]) -> dict[Job, tuple[str, int]]:
@@ -150,8 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     text = f"{conditions(ended)}\n\n{markdown(lines)}\n"
     path = plan.folder / "learning_ablation.md"
     write_atomically(path, text.encode())
-    content = {"steps": chosen.steps, "batch": chosen.batch, "lines": [vars(one) for one in lines]}
-    write_json(path.with_suffix(".json"), content)
+    write_json(path.with_suffix(".json"), asdict(Learning(chosen.steps, chosen.batch, lines)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The tables of README and docs, from the results that are committed in ``docs/results``.
 
 ``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
-``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--adaptive FILE`` and
-``--place FILE`` put new results there first. A table whose results are not there has no block in
-any page.
+``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--adaptive FILE``, ``--extension
+FOLDER``, ``--learning FILE`` and ``--place FILE`` put new results there first. A table whose
+results are not there has no block in any page.
 """
 
 import argparse
@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from experiments.leaderboard import leaderboard_table, provenance_table
+from experiments.ablation_tables import extension_table, learning_table
+from experiments.leaderboard_tables import leaderboard_table, provenance_table
+from experiments.stream_tables import attackers_table, memory_table, stream_table
 from experiments.unseen_tables import adaptive_table, unseen_matrix, unseen_table
 from uap_lightning.core.storage import make_folder, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
@@ -36,8 +36,6 @@ _FIRST = "googlenet_bvlc"
 _SHOWN = (*LINES[:4], ("Undefended (floor)", "undefended_rate"))
 # What is left out of the quickstart's table: all of it is in the run's results.json.
 _COUNTED = {name for name, _ in LINES[-4:]}
-# Lower bounds of what the attackers' table puts together of a stream's windows.
-_PARTS = {"images 2 to 32": 1, "33 to 128": 32, "from 129 on": 128}
 
 
 def quickstart_table(file: Path) -> str:
@@ -85,95 +83,6 @@ def paper_table(folder: Path, network: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def stream_table(folder: Path) -> str:
-    """A line for each network, norm and strength: the mean over perturbations, and the lowest."""
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*"))]
-    seen = dict.fromkeys(p["seen"] for result in results for p in result["points"])
-    counts = sorted(count for count in seen if count > 0)
-    columns = {0: "no defence", **{count: str(count) for count in counts}, -1: "known"}
-    lines = [f"| Classifier | Perturbations | {' | '.join(columns.values())} |"]
-    lines.append("| --- | --- |" + " ---: |" * len(columns))
-    for result in results:
-        points, network = result["points"], f"{result['network']}, {result['size']} px"
-        for norm, strength in sorted({(point["norm"], point["strength"]) for point in points}):
-            group = [p for p in points if (p["norm"], p["strength"]) == (norm, strength)]
-            names = {point["pattern"] for point in group}
-            radius = strength * (2_000 if norm == "2" else 10)
-            cells = [network, f"{len(names)} of {norm_label('l' + norm)}, ξ = {radius:,.0f}"]
-            by_seen = [[p for p in group if p["seen"] == count] for count in columns]
-            cells += [_mean_and_lowest(found) for found in by_seen]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _mean_and_lowest(points: list[dict[str, Any]]) -> str:
-    if not points:
-        return ""
-    worst = min(points, key=lambda point: float(point["relative"]))
-    mean = sum(point["relative"] for point in points) / len(points)
-    low, high = worst["ci95"]
-    return f"{mean:.1f} ({worst['relative']:.1f} [{low:.1f}, {high:.1f}])"
-
-
-def attackers_table(files: Sequence[Path]) -> str:
-    """A line for each stream that was attacked: what is left of the clean accuracy, by part."""
-    head = ["Attacker", "share attacked", "patterns", "no defence", *_PARTS, "known"]
-    head.append("found in image")
-    lines = [f"| {' | '.join([*head, 'false alarms'])} |", "| --- |" + " ---: |" * len(head)]
-    for file in files:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        for stream in result["streams"]:
-            key = ("attacker", "share", "patterns")
-            windows = [w for w in result["windows"] if all(w[k] == stream[k] for k in key)]
-            attacked = stream["share"] > 0
-            cells = [stream["attacker"] if attacked else "none", f"{stream['share']:g} %"]
-            cells += [str(stream["patterns"]) if attacked else "", _left(windows, "acc_perturbed")]
-            bounds = [*_PARTS.values(), 10**9]
-            for low, high in pairwise(bounds):
-                part = [w for w in windows if low <= w["seen"] < high]
-                cells.append(_left(part, "acc_defended"))
-            cells += [_left(windows, "acc_known"), str(stream["until"] or "")]
-            clean = stream["n_clean"]
-            cells.append(f"{stream['false_alarms']} of {clean:,}" if clean else "")
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _left(windows: list[dict[str, Any]], key: str) -> str:
-    """Accuracy relative to the clean one over several windows; the interval where it is one."""
-    clean = sum(w["n_images"] * w["acc_clean"] for w in windows)
-    if not clean:
-        return ""
-    rate = 100 * sum(w["n_images"] * w[key] for w in windows) / clean
-    if key != "acc_defended" or len(windows) > 1 or windows[0]["ci95"] is None:
-        return f"{rate:.1f}"
-    low, high = windows[0]["ci95"]
-    return f"{rate:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def memory_table(file: Path, called: str, prefix: str = "") -> str:
-    """A line for each perturbation of a bank of its own, as of :func:`stream_table`.
-
-    Args:
-        file: results of experiments.stream.
-        called: what the first column holds: the banks' names, without ``prefix``.
-        prefix: of these names.
-    """
-    points = json.loads(file.read_text(encoding="utf-8"))["points"]
-    counts = sorted({point["seen"] for point in points if point["seen"] > 0})
-    columns = {0: "no defence", **{count: str(count) for count in counts}, -1: "known"}
-    lines = [f"| {called} | {' | '.join(columns.values())} |"]
-    lines.append("| --- |" + " ---: |" * len(columns))
-    for name in dict.fromkeys(point["pattern"] for point in points):
-        found = {p["seen"]: p for p in points if p["pattern"] == name}
-        cells = [for_markdown(name.split("/")[0].removeprefix(prefix))]
-        for seen in columns:
-            low, high = found[seen]["ci95"]
-            cells.append(f"{found[seen]['relative']:.1f} [{low:.1f}, {high:.1f}]")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _protocol(row: Row) -> str:
     return f"Protocol {row.protocol.upper()}"
 
@@ -208,6 +117,10 @@ def tables() -> dict[str, str]:
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
     if any((RESULTS / "adaptive").glob("*.json")):
         found["adaptive"] = adaptive_table(RESULTS / "adaptive")
+    if any((RESULTS / "extension").glob("*.json")):
+        found["extension"] = extension_table(RESULTS / "extension")
+    if (RESULTS / "learning.json").is_file():
+        found["learning"] = learning_table(RESULTS / "learning.json")
     if any((RESULTS / "leaderboard").glob("*.json")):
         found["leaderboard"] = leaderboard_table(RESULTS / "leaderboard")
         found["provenance"] = provenance_table(RESULTS / "leaderboard")
@@ -283,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="results.json of evaluate attack=adaptive",
     )
+    options.add_argument("--extension", type=Path, help="folder of experiments.extension_ablation")
+    options.add_argument("--learning", type=Path, help="learning_ablation.json")
     options.add_argument("--place", type=Path, help="results.json of experiments.leaderboard")
     chosen = options.parse_args(arguments)
     if chosen.quickstart is not None:
@@ -302,6 +217,11 @@ def main(arguments: list[str] | None = None) -> None:
         take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
     if chosen.adaptive is not None:
         take(chosen.adaptive, RESULTS / "adaptive" / f"{chosen.adaptive.parent.name}.json")
+    for file in sorted(chosen.extension.glob(f"train-*/{FILE}")) if chosen.extension else ():
+        steps = read_results(file).setting("rectifier", "training")["steps"]
+        take(file, RESULTS / "extension" / f"{steps}-{file.parent.name}.json")
+    if chosen.learning is not None:
+        write_atomically(RESULTS / "learning.json", chosen.learning.read_bytes())
     if chosen.place is not None:
         name = f"{{network}}-{{size}}-{{norm}}-{chosen.place.parent.name}.json"
         take_stream(chosen.place, RESULTS / "leaderboard" / name)

@@ -7,9 +7,8 @@ so that what is measured is the memory alone. The rows tell the accuracy on atta
 many the guard had met of the same pattern, beside no defence and beside the true pattern
 subtracted.
 
-python -m experiments.stream_protocol --patterns BANKS --attackers plain,shift,grey \
-    --shares 10,100 network=efficientnet_lite0 data=imagenet_sample data.root=FOLDER \
-    data.test_root=FOLDER data.resize=null data.crop=224
+python -m experiments.stream_protocol --patterns BANKS --attackers plain,grey --shares 10,100 \
+    network=efficientnet_lite0 data=imagenet_sample data.root=FOLDER data.test_root=FOLDER
 """
 
 import argparse
@@ -52,8 +51,7 @@ log = logging.getLogger(__name__)
 
 # Lower bounds of the windows that attacked images are counted in.
 WINDOWS = (0, 1, 2, 4, 8, 16, 32, 64, 128)
-# A fresh perturbation for each image, from a network that is trained for it.
-GENERATOR = "generator"
+GENERATOR = "generator"  # a network makes a fresh perturbation for each image
 _BATCH = 4
 
 
@@ -284,8 +282,8 @@ def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     known.add_argument("--attackers", default=",".join(attackers), help="how patterns are varied")
     known.add_argument("--mirrored", action="store_true", help="each photograph mirrored too")
     options, overrides = parse(known, arguments)
-    options.shares = [float(share) for share in options.shares.split(",")]
-    options.counts = [int(count) for count in options.counts.split(",")]
+    options.shares = [*map(float, options.shares.split(","))]
+    options.counts = [*map(int, options.counts.split(","))]
     options.attackers = options.attackers.split(",")
     unknown = [name for name in options.attackers if name not in attackers]
     if unknown:

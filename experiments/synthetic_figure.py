@@ -10,8 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.configs import settings_of
 from experiments.render import write_figure, write_records
-from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results, settings_of
+from experiments.runs import NORMS, Job, carry_out, parser, plan_of, require_results
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.jobs.schema import CraftConfig

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from experiments import leaderboard
-from experiments.leaderboard import Attack, Place, leaderboard_table, parsed, provenance_table
+from experiments.defenses import Cost
+from experiments.leaderboard import parsed
+from experiments.leaderboard_tables import (
+    Attack,
+    Place,
+    leaderboard_table,
+    provenance_table,
+)
 from experiments.stream_setting import Setting, answers
 from experiments.unseen_attacks import Cell
 from tests.tiny import TensorImages, scenes
@@ -51,7 +58,7 @@ PLACE = Place(
     seed=0,
     command="python -m x",
     version="0",
-    cost=leaderboard.Cost("mine", None, 2.62),
+    cost=Cost("mine", None, 2.62),
     times=1.5,
     unseen=[ONE, replace(ONE, pattern="b", rate=70.0, floor=60.0), replace(ONE, norm="2")],
     own=[],

@@ -1,12 +1,16 @@
 """The README's tables are those of the committed results."""
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from experiments import readme_tables
+from experiments import ablation_tables, readme_tables, stream_tables
+from experiments.learning_ablation import Learning, Line, markdown
 from tests.results.samples import a_row, result, write
+from uap_lightning.core.errors import UapError
 
 
 def test_readme_and_docs_show_the_committed_results():
@@ -91,7 +95,7 @@ def test_the_streams_numbers_stand_in_their_columns_and_no_path_is_kept(monkeypa
     readme_tables.take_stream(tmp_path / "new.json", target)
     kept = json.loads((tmp_path / "stream" / "tiny-64.json").read_text())
     assert kept["command"] == "python -m experiments.stream --patterns banks data.root=[d,e]"
-    head, _, line = readme_tables.stream_table(tmp_path / "stream").splitlines()
+    head, _, line = stream_tables.stream_table(tmp_path / "stream").splitlines()
     assert head == "| Classifier | Perturbations | no defence | 4 | 16 | known |"
     cells = line.strip("| ").split(" | ")
     assert cells[:2] == ["tiny, 64 px", "2 of ℓ∞, ξ = 10"]
@@ -115,7 +119,7 @@ def test_windows_of_a_stream_are_put_together_by_their_images(tmp_path):
     windows.append(window(128, 7, 50.0, 45.0))
     file = tmp_path / "protocol.json"
     file.write_text(json.dumps({"streams": [clean, stream], "windows": windows}))
-    head, _, none, line = readme_tables.attackers_table([file]).splitlines()
+    head, _, none, line = stream_tables.attackers_table([file]).splitlines()
     assert head.startswith("| Attacker | share attacked | patterns | no defence | images 2 to 32 |")
     assert none == "| none | 0 % |  |  |  |  |  |  |  | 3 of 90 |"
     # 1 image of 50 and 3 of 10, of 4 of 50: 80 / 200; nothing from 33 to 128.
@@ -131,9 +135,41 @@ def test_what_hides_stands_beside_its_weight(tmp_path):
     ]
     file = tmp_path / "hidden.json"
     file.write_text(json.dumps({"points": points}))
-    head, _, first, second = readme_tables.memory_table(
+    head, _, first, second = stream_tables.memory_table(
         file, "Weight of hiding", "weight-"
     ).splitlines()
     assert head == "| Weight of hiding | no defence | 8 | known |"
     assert first == "| 0" + " | 70.0 [1.0, 2.0]" * 3 + " |"
     assert second.startswith("| 3 | 80.0")
+
+
+def test_the_ablation_of_p_star_is_sorted_by_norm_steps_and_kind(tmp_path):
+    for steps, norm, kind in ((800, "linf", "vary"), (3200, "l2", "none"), (800, "l2", "none")):
+        content = result(rows=[a_row("tiny", norm), a_row("tiny", norm, protocol="b")])
+        content["config"] = {"rectifier": {"training": {"steps": steps}}}
+        write("made", content)
+        (tmp_path / f"{steps}-train-tiny-{norm}-{kind}.json").write_text(
+            Path("made/results.json").read_text()
+        )
+    for made in Path().glob("made*"):
+        shutil.rmtree(made)
+    lines = ablation_tables.extension_table(tmp_path).splitlines()[2:]
+    heads = [line.split(" | ")[:3] for line in lines]
+    assert heads == [
+        ["| ℓ2", "800", "the crafted ones alone"],
+        ["| ℓ2", "3,200", "the crafted ones alone"],
+        ["| ℓ∞", "800", "crafted ones, in random relatives"],
+    ]
+    assert f"{a_row('tiny', 'linf')['defense_rate']:.1f} % [" in lines[2]
+
+
+def test_the_learning_table_is_that_of_its_file():
+    lines = [Line("a", 0, None, 80.0, 60.0, 90.0, 91.0, 70.0, (1.0, 2.0)), Line("b", 0, "why")]
+    file = Path("learning.json")
+    file.write_text(json.dumps(asdict(Learning(120, 8, lines))))
+    assert ablation_tables.learning_table(file) == markdown(lines)
+    content = json.loads(file.read_text())
+    del content["steps"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UapError, match="steps"):
+        ablation_tables.learning_table(file)

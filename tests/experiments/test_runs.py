@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from experiments import (
+    configs,
     cross_network_tables,
     dct_compression,
     examples,
@@ -66,5 +67,5 @@ def test_a_config_of_another_version_is_refused_in_a_sentence(tmp_path, config):
     content = {"schema": 1, "status": "ok", "rows": [], "config": config}
     (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=r"^error: the config in .*: run it again with") as said:
-        runs.settings_of(runs.Job("craft", (), tmp_path), CraftConfig)
+        configs.settings_of(runs.Job("craft", (), tmp_path), CraftConfig)
     assert "\n" not in str(said.value)
