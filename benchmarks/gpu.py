@@ -11,7 +11,7 @@ downloaded, and what is computed costs the same.
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from torchvision.models import googlenet
 
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.core.device import pick_device, pick_precision
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.detectors import DctSvm
 from uap_lightning.detectors.dct_svm import linear_svm
 from uap_lightning.guard.guard import Guard
@@ -167,26 +168,12 @@ def guarding(bench: Bench, network: TargetNetwork) -> Iterator[str]:
     yield f"whitening and describing: {100 * bare / whitened:.1f} % of GoogLeNet's time"
 
 
-class _Pictures:
-    """Images of a tensor, as attacks take them."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, numbers: Sequence[int]) -> Tensor:
-        """Those with these numbers."""
-        return self.images[list(numbers)]
-
-
 def crafting(bench: Bench, network: TargetNetwork, steps: int) -> Iterator[str]:
     """The gradient engine."""
     images = bench.images()
     with torch.no_grad():
         answers = network(images).argmax(1)
-    given = _Pictures(images.to(torch.uint8).cpu())
+    given = TensorImages(images.to(torch.uint8).cpu())
 
     def craft(count: int) -> None:
         cosine_uap(network, given, answers.cpu(), _LINF, 0, steps=count, batch_size=bench.batch)

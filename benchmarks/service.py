@@ -98,22 +98,27 @@ def main() -> None:
                 httpx.Client(base_url=address, timeout=120, limits=limits) as client,
                 ThreadPoolExecutor(arguments.clients) as pool,
             ):
-                wait(client)
+                wait(client, process)
                 measure(arguments, remembering, client, pool, process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def wait(client: httpx.Client) -> None:
-    """Until the service is ready."""
-    while True:
+def wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
+    """Until the service is ready.
+
+    Raises:
+        SystemExit: it has ended.
+    """
+    while process.poll() is None:
         try:
             if client.get("/health").status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.2)
+    raise SystemExit("the service did not start.")
 
 
 def measure(

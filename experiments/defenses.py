@@ -78,7 +78,9 @@ def entries(folders: list[Path], rectifiers: list[str], size: int) -> list[Entry
 @torch.no_grad()
 def cost(entry: Entry, size: int) -> Cost:
     """What an entry's rectifier and detector compute for one image, by PyTorch's own count."""
-    image = torch.full((1, 3, size, size), 127.0)
+    parts = (*entry.rectifier.parameters(), *entry.rectifier.buffers())
+    device = next((part.device for part in parts), torch.device("cpu"))
+    image = torch.full((1, 3, size, size), 127.0, device=device)
     with FlopCounterMode(display=False) as counter:
         entry.detector(image - entry.rectifier(image))
     return Cost(entry.name, entry.digest, counter.get_total_flops() / 2e9)

@@ -14,6 +14,7 @@ python -m experiments.leaderboard --module mine.py:build --name "mine" --trained
 
 import argparse
 import logging
+import re
 import runpy
 import sys
 import time
@@ -25,7 +26,7 @@ from statistics import median
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.defenses import Entry, cost, entries
 from experiments.leaderboard_tables import Attack, Place
@@ -34,20 +35,25 @@ from experiments.unseen_attacks import Cell, row
 from uap_lightning.attacks.adaptive import attack_guard
 from uap_lightning.attacks.descent import NoGradient
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import write_json
+from uap_lightning.core.storage import digest_of, write_json
 from uap_lightning.core.version import __version__
+from uap_lightning.data.crops import TensorImages
+from uap_lightning.data.decoding import content_of
 from uap_lightning.detectors import NoDetector
 from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.config import typed
 from uap_lightning.jobs.launch import launch
 from uap_lightning.jobs.schema import CraftConfig
 from uap_lightning.perturbations.ball import Ball
+from uap_lightning.perturbations.bank import identities
 
 log = logging.getLogger(__name__)
 
 # Photographs that the attacker who knows crafts on, at most.
 _KNOWN = 512
 _TIMED = 32
+_COMPARED = 4
+_ALIKE = 0.5  # pixel values: sums in another order differ by less
 
 
 def entry_of(options: argparse.Namespace, size: int) -> Entry:
@@ -65,11 +71,12 @@ def entry_of(options: argparse.Namespace, size: int) -> Entry:
         return replace(found, name=options.name or found.name)
     file, _, function = options.module.rpartition(":")
     try:
-        made = runpy.run_path(file)[function]()
+        build = runpy.run_path(file)[function]
     except (OSError, KeyError, SyntaxError) as error:
         raise UapError(
             f"--module is {options.module}: expected FILE.py:FUNCTION ({error!r})."
         ) from error
+    made = build()
     parts = made if isinstance(made, tuple) else (made, NoDetector())
     if len(parts) != 2 or not all(isinstance(part, nn.Module) for part in parts):
         raise UapError(
@@ -91,12 +98,13 @@ def attack(
     device = setting.network.mean.device
     guard = Guard(setting.network, entry.rectifier, entry.detector).to(device)
     guard.requires_grad_(False)
-    train = setting.train
-    images = train.take(range(min(_KNOWN, len(train))))
+    # All over the set, which may be sorted by class.
+    numbers = range(0, len(setting.train), max(1, -(-len(setting.train) // _KNOWN)))
+    images = setting.train.take(numbers)
     predictions = answers(setting.network, images.float())
     try:
         found = attack_guard(
-            guard, _Taken(images), predictions, norm, seed, restarts=restarts, steps=steps
+            guard, TensorImages(images), predictions, norm, seed, restarts=restarts, steps=steps
         )
     except NoGradient as error:
         log.warning("%s", error)
@@ -104,22 +112,46 @@ def attack(
     p = "2" if norm.p == 2 else "inf"
     [cell] = row(replace(setting, patterns={"adaptive": (found.rho, p)}), entry, [1.0])
     drawn = found.drawn
-    made = Attack(str(drawn["way"]), str(drawn["loss"]), restarts, steps, len(images))
+    tried = int(str(drawn["tried"]))
+    made = Attack(str(drawn["way"]), str(drawn["loss"]), tried, steps, len(images))
     return cell, made
 
 
-class _Taken:
-    """Images of a tensor, as attacks take them."""
+@torch.no_grad()
+def check_function(entry: Entry, images: Tensor) -> None:
+    """Refuse what is no function of a single image: what it sees beside it would help it.
 
-    def __init__(self, images: torch.Tensor) -> None:
-        self.images = images
+    Args:
+        entry: on the device of the images.
+        images: float N x 3 x H x W, 0-255.
 
-    def __len__(self) -> int:
-        return len(self.images)
+    Raises:
+        UapError: an image is not rectified alike by itself, among others and a second time, or
+            what comes out is no image of its size.
+    """
+    given = images[:_COMPARED]
+    together = entry.rectifier(given)
+    if together.shape != given.shape or not bool(together.isfinite().all()):
+        raise UapError(
+            f"{entry.name} makes {tuple(together.shape)} of {tuple(given.shape)}, or values that "
+            "are not finite: expected images of the same size."
+        )
+    alone = torch.cat([entry.rectifier(one[None]) for one in given])
+    again = entry.rectifier(given)
+    worst = float(torch.maximum((together - alone).abs(), (together - again).abs()).max())
+    if worst > _ALIKE:
+        raise UapError(
+            f"{entry.name} rectifies an image by {worst:.1f} pixel values otherwise by itself, "
+            "among others, or a second time: expected a function of a single image, without "
+            "memory, chance or statistics of a batch."
+        )
 
-    def take(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Those with these numbers."""
-        return self.images[list(numbers)]
+
+def tested_on(setting: Setting, strengths: Sequence[float]) -> str:
+    """A digest of what a place is tested on: only like is compared with like."""
+    patterns = {name: identities(rho[None])[0] for name, (rho, _) in setting.patterns.items()}
+    photographs = [content_of(image.numpy().tobytes()) for image in setting.images]
+    return digest_of([sorted(photographs), patterns, list(strengths)])
 
 
 @torch.no_grad()
@@ -144,10 +176,16 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     size = int(cfg.data["crop"])
     entry = entry_of(options, size)
     setting = load_setting(cfg, options, learn=0)
+    computed = cost(entry, size)
+    check_function(entry, setting.images.float())
     own: list[Cell] = []
     if options.own is not None:
         patterns = load_patterns(options.own, size, options.fit)
         tested = {name: found for name, found in patterns.items() if "train-" not in name}
+        if not tested:
+            raise UapError(
+                f"--own is {options.own}: expected a bank with perturbations to test on."
+            )
         own = row(replace(setting, patterns=tested), entry, [1.0])
     unseen = row(setting, entry, options.strength)
     found = attack(setting, entry, cfg.ball(), cfg.seed, options.restarts, options.steps)
@@ -162,8 +200,9 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
         seed=cfg.seed,
         command=f"python -m experiments.leaderboard {options.command}",
         version=__version__,
-        cost=cost(entry, size),
+        cost=computed,
         times=times(setting, entry),
+        tested_on=tested_on(setting, options.strength),
         unseen=unseen,
         own=own,
         adaptive=found[0] if found else None,
@@ -172,6 +211,14 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
     folder = Path(composed.paths.output_dir)
     write_json(folder / "results.json", asdict(place))
     log.info("Wrote %s", folder / "results.json")
+
+
+def folder_of(options: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """Where the result goes: one folder for each defence and attacker."""
+    called = options.name or options.rectifier or options.module or str(options.defense)
+    norm = next((word for word in overrides if word.startswith("norm=")), "norm=linf")
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{called} {norm.removeprefix('norm=')}".lower()).strip("-")
+    return f"outputs/experiments/leaderboard/{slug}"
 
 
 def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -193,5 +240,5 @@ def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 if __name__ == "__main__":
     chosen, overrides = parsed(sys.argv[1:])
-    sys.argv = [sys.argv[0], *overrides, "hydra.run.dir=outputs/experiments/leaderboard/${name}"]
+    sys.argv = [sys.argv[0], *overrides, f"hydra.run.dir={folder_of(chosen, overrides)}"]
     launch(partial(measure, options=chosen), "craft")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from experiments.defenses import Cost
 from experiments.unseen_attacks import Cell
+from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_as
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.rows import norm_label
@@ -48,6 +49,7 @@ class Place:
         version: of this package.
         cost: what it computes.
         times: seconds of classifier and defence / seconds of the classifier, on one machine.
+        tested_on: digest of the test photographs, of the perturbations and of their strengths.
         unseen: cells of perturbations that it has not seen.
         own: of its own kind; empty where it has none.
         adaptive: of the attacker who knows; None where no gradient reaches the perturbation.
@@ -66,6 +68,7 @@ class Place:
     version: str
     cost: Cost
     times: float
+    tested_on: str
     unseen: list[Cell]
     own: list[Cell]
     adaptive: Cell | None
@@ -76,9 +79,22 @@ def read_places(folder: Path) -> list[Place]:
     """The places of a folder.
 
     Raises:
-        UapError: one lacks a floor, an interval, the seed, the command or what it was trained on.
+        UapError: one lacks a floor, an interval, the seed, the command or what it was trained on;
+            or two of one classifier and size were not tested on the same.
     """
-    return [read_as(file, Place, "a place of leaderboard") for file in sorted(folder.glob("*"))]
+    files = sorted(folder.glob("*"))
+    places = [read_as(file, Place, "a place of leaderboard") for file in files]
+    first: dict[tuple[str, int], Place] = {}
+    for file, place in zip(files, places, strict=True):
+        other = first.setdefault((place.network, place.size), place)
+        if other.tested_on != place.tested_on:
+            raise UapError(
+                f"{file} was tested on other photographs, perturbations or strengths than "
+                f"{other.name}: expected the same for {place.network} at {place.size} pixels; "
+                "measure it as the others were."
+            )
+    places.sort(key=lambda p: (p.network, p.size, -_mean(_group(p.unseen, "inf", 1.0))))
+    return places
 
 
 def leaderboard_table(folder: Path) -> str:
@@ -88,14 +104,13 @@ def leaderboard_table(folder: Path) -> str:
     head += [*(f"unseen {name}" for name in names), "crafted against it", "false alarms"]
     head += ["time", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
-    places = read_places(folder)
-    places.sort(key=lambda p: (p.network, p.size, -_mean(_group(p.unseen, "inf", 1.0))))
-    for place in places:
+    for place in read_places(folder):
         alarms = place.unseen[0].false_alarms
         cells = [f"{place.network}, {place.size} px", for_markdown(place.name)]
         cells += [f"{place.unseen[0].clean:.1f}", _cell(place.own)]
         cells += [_cell(_group(place.unseen, *group)) for group in _GROUPS]
-        cells += [_cell([place.adaptive]) if place.adaptive else "no gradient"]
+        knows = _cell([place.adaptive]) if place.adaptive else "no gradient"
+        cells += [f"{norm_label(place.norm)}: {knows}"]
         cells += ["" if alarms is None else f"{alarms:.1f} %"]
         cells += [f"{place.times:.2f}", f"{place.cost.gmac:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -104,13 +119,14 @@ def leaderboard_table(folder: Path) -> str:
 
 def provenance_table(folder: Path) -> str:
     """What stands behind each place."""
-    head = ["Defence", "trained on", "photographs", "perturbations", "attack that was the worst"]
+    head = ["Classifier", "Defence", "trained on, as its makers say", "photographs"]
+    head += ["perturbations", "attack that was the worst"]
     lines = [f"| {' | '.join(head)} |", "| --- |" + " --- |" * (len(head) - 1)]
     for place in read_places(folder):
         how = place.attack
         worst = f"{how.way}, {how.loss}, of {how.restarts} with {how.steps} steps" if how else ""
-        cells = [for_markdown(place.name), for_markdown(place.trained_on)]
-        cells += [str(place.unseen[0].n_photographs)]
+        cells = [f"{place.network}, {place.size} px", for_markdown(place.name)]
+        cells += [for_markdown(place.trained_on), str(place.unseen[0].n_photographs)]
         cells += [str(len({cell.pattern for cell in place.unseen})), worst]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What makes the network of section 4.1 learn? One change at a time, from the letter to ``prn``.
+"""What makes the network of section 4.1 learn? Changes from the letter of the paper to ``prn``.
 
 Every training has the same number of steps and images, and the same precision. One that ends at
 chance is stopped by the package itself; the table says so. ``--seeds`` repeats each with other
@@ -15,6 +15,7 @@ from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, RunResult, read_results
 from uap_lightning.results.row import Row
 from uap_lightning.results.rows import Result
+from uap_lightning.training.watching import STOPPED
 
 _REPLACED = ("rectifier.model.skip=false", "rectifier.model.output_scale=127.5")
 _EQUATION_2 = (
@@ -28,8 +29,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "rectifier=prn_printed",
         "rectifier.training.optimizer.lr=0.001",
     ),
-    "no path, reconstruction": ("rectifier=prn", *_REPLACED),
-    "no path, both losses": ("rectifier=prn", *_REPLACED, _EQUATION_2[0]),
+    "as printed, but reconstruction (prn's rate)": ("rectifier=prn", *_REPLACED),
+    "as printed, but both losses (prn's rate)": ("rectifier=prn", *_REPLACED, _EQUATION_2[0]),
     "path, equation 2": ("rectifier=prn", *_EQUATION_2),
     "path, both losses": ("rectifier=prn", _EQUATION_2[0]),
     "path, reconstruction (prn)": ("rectifier=prn",),
@@ -96,8 +97,17 @@ def jobs_of(plan: Plan, norm: str, seeds: int, size: Sequence[str]) -> dict[Job,
 
 
 def line(result: RunResult, variant: str, seed: int) -> Line:
-    """What a training came to, under protocol A."""
+    """What a training came to, under protocol A.
+
+    Raises:
+        SystemExit: it failed for a reason that says nothing of what it learns.
+    """
     if result.status != "ok":
+        if not result.why.startswith(STOPPED):
+            raise SystemExit(
+                f"error: the training of {variant}, seed {seed}, failed ({result.why}): expected "
+                "it to end, or to be stopped for what it learns; remove its folder, and repeat."
+            )
         return Line(variant, seed, stopped=result.why)
     [row] = [row for row in result.rows if row.protocol == "a"]
     return Line(

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.ablation_tables import extension_table, learning_table
-from experiments.leaderboard_tables import leaderboard_table, provenance_table
+from experiments.leaderboard_tables import Place, leaderboard_table, provenance_table
 from experiments.stream_tables import attackers_table, memory_table, stream_table
 from experiments.unseen_tables import adaptive_table, unseen_matrix, unseen_table
-from uap_lightning.core.storage import make_folder, write_atomically, write_json
+from uap_lightning.core.storage import make_folder, read_as, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
 from uap_lightning.results.paper import read_paper
@@ -223,7 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.learning is not None:
         write_atomically(RESULTS / "learning.json", chosen.learning.read_bytes())
     if chosen.place is not None:
-        name = f"{{network}}-{{size}}-{{norm}}-{chosen.place.parent.name}.json"
+        read_as(chosen.place, Place, "a place of leaderboard")
+        name = f"{{network}}-{{size}}-{chosen.place.parent.name}.json"
         take_stream(chosen.place, RESULTS / "leaderboard" / name)
     render(PAGES)
 

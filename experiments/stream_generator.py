@@ -7,6 +7,7 @@ from torch.nn import functional
 from experiments.stream_attackers import Vary
 from uap_lightning.attacks.descent import draw_batches
 from uap_lightning.attacks.generator import residual_generator
+from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import track
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
@@ -64,6 +65,10 @@ def train_sampler(
         each = two.repeat_interleave((len(batch) + 1) // 2, 0)[: len(batch)]
         entropy = functional.cross_entropy(network((batch + each).clamp(0, 255)), clean)
         alike = functional.cosine_similarity(two[:1].flatten(1), two[1:].flatten(1))[0]
+        if not bool(entropy.isfinite()):
+            raise UapError(
+                f"the network {network.name} gives no finite answers: check its weights."
+            )
         loss = diversity * alike.square() - entropy.clamp_min(1e-6).log()
         optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from tests.tiny import SETTINGS, TINY, TensorImages, typed_config
+from tests.tiny import SETTINGS, TINY, typed_config
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.attacks.recipe import Recipe
 from uap_lightning.attacks.universal import Universal
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.data.generated import generated_image
 from uap_lightning.detectors import DctSvm
 from uap_lightning.guard.defense_folder import save_defense

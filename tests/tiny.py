@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.jobs.config import find_conf, register_schemas, typed
 from uap_lightning.jobs.schema import (
     CraftConfig,
@@ -32,19 +33,6 @@ QUICK_TRAIN = (*QUICK, "detector.max_images=40", "callbacks.panel.rows=2")
 
 GRID = [word for word in QUICK_TRAIN if not word.startswith(("name", "callbacks"))]
 CRAFT = ["network=tiny", "data=generated", "bank.train=1", "bank.test=1", "bank.extended=1"]
-
-
-class TensorImages:
-    """Images of a tensor, for attacks: N x 3 x H x W, uint8."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def __len__(self):
-        return len(self.images)
-
-    def take(self, numbers):
-        return self.images[list(numbers)]
 
 
 def pixels(count=2, size=32, seed=0):

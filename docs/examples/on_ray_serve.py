@@ -3,13 +3,15 @@
 python on_ray_serve.py DEFENSE STORE PORT
 """
 
+import asyncio
 import sys
 import time
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from ray import serve
 
 from uap_lightning import Guard, StreamGuard
+from uap_lightning.jobs.classify import short_side
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.service.answering import Answer, Answering, Question
 from uap_lightning.service.receiving import Receiver
@@ -29,18 +31,23 @@ class Service:
         names = [f"class {number}" for number in range(guard.network.classes(size))]
         remembering = StreamGuard(guard, store=PatternStore(store, size))
         self.answering = Answering(remembering, names)
-        self.receiver = Receiver(size, size, most_bytes=20_000_000, most_pixels=25_000_000)
+        short = short_side(guard, None)  # as in training
+        self.receiver = Receiver(size, short, most_bytes=10_000_000, most_pixels=25_000_000)
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
     async def answers(self, questions: list[Question]) -> list[Answer | None]:
         """Of several requests at once."""
-        return self.answering(questions)
+        return await asyncio.to_thread(self.answering, questions)
 
     @app.post("/predict")
-    async def predict(self, request: Request) -> Answer | None:
-        """Of one request; null where it is not finite."""
+    async def predict(self, request: Request) -> Answer:
+        """Of one request."""
         body = await self.receiver.read(request.stream(), request.headers.get("content-length"))
-        return await self.answers(Question(self.receiver.pixels(body)))
+        pixels = await asyncio.to_thread(self.receiver.pixels, body)
+        answer = await self.answers(Question(pixels))
+        if answer is None:
+            raise HTTPException(500, "what was computed is not finite.")
+        return answer
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tiny import TensorImages, typed_config
+from tests.tiny import typed_config
 from uap_lightning.attacks import adaptive as module
 from uap_lightning.attacks.adaptive import WAYS, Step, adaptive, fooling_of_guard
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.registry import recorded
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.guard.defense_folder import load_defense
 from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.config import build

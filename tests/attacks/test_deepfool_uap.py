@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from tests.tiny import TensorImages
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.perturbations.ball import Ball
 
 NORMS = [Ball(math.inf, 10.0), Ball(2.0, 280.0)]

@@ -2,10 +2,10 @@
 
 import torch
 
-from tests.tiny import TensorImages
 from uap_lightning.attacks.deepfool import deepfool
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched, lengthened
 from uap_lightning.attacks.fooling import clean_predictions, fooling_ratio
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.data.generated import generated_image
 from uap_lightning.networks.tiny import CLASSES
 

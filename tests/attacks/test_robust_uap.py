@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from tests.tiny import TensorImages, scenes
+from tests.tiny import scenes
 from uap_lightning.attacks import robust_uap as module
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.attacks.robust_uap import robust_uap
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.rectifiers import Gaussian

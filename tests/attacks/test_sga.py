@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tests.tiny import TensorImages
 from uap_lightning.attacks import sga as module
 from uap_lightning.attacks.fooling import fooling_ratio
 from uap_lightning.attacks.sga import sga
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.networks import TargetNetwork
 
 QUICK = {"steps": 30, "batch_size": 8, "inner": 3, "inner_batch_size": 3}

@@ -21,7 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def metrics():
     """Names that Prometheus reads."""
-    found = (counting.IMAGES, counting.PERTURBED, counting.SUBTRACTED, counting.REQUESTS)
+    found = (
+        counting.FOUND,
+        counting.IMAGES,
+        counting.PERTURBED,
+        counting.SUBTRACTED,
+        counting.REQUESTS,
+    )
     names = {f"{one._name}_total" for one in found}
     plain = {one._name for one in (counting.PATTERNS, counting.WAITING)}
     return names | plain | {f"{counting.SECONDS._name}_bucket"}

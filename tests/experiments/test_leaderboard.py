@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments import leaderboard
-from experiments.defenses import Cost
+from experiments.defenses import Cost, Entry
 from experiments.leaderboard import parsed
 from experiments.leaderboard_tables import (
     Attack,
@@ -19,8 +19,10 @@ from experiments.leaderboard_tables import (
 )
 from experiments.stream_setting import Setting, answers
 from experiments.unseen_attacks import Cell
-from tests.tiny import TensorImages, scenes
+from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import TensorImages
+from uap_lightning.detectors import NoDetector
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.streams.whitening import Whitener
@@ -60,6 +62,7 @@ PLACE = Place(
     version="0",
     cost=Cost("mine", None, 2.62),
     times=1.5,
+    tested_on="all",
     unseen=[ONE, replace(ONE, pattern="b", rate=70.0, floor=60.0), replace(ONE, norm="2")],
     own=[],
     adaptive=replace(ONE, pattern="adaptive", rate=50.0, floor=40.0),
@@ -147,13 +150,84 @@ def test_the_table_has_mean_lowest_and_floor_and_says_where_there_is_nothing():
     assert told["unseen ℓ∞, ξ = 10"] == "80.0 (70.0 [78.0, 82.0]); floor 70.0"
     assert told["unseen ℓ2, ξ = 2,000"] == "90.0 [78.0, 82.0]; floor 80.0"
     assert told["unseen ℓ∞, ξ = 25"] == ""
-    assert told["crafted against it"] == "50.0 [78.0, 82.0]; floor 40.0"
+    assert told["crafted against it"] == "ℓ∞: 50.0 [78.0, 82.0]; floor 40.0"
     assert (told["false alarms"], told["time"], told["GMAC"]) == ("1.5 %", "1.50", "2.62")
-    assert dict(zip(columns, first, strict=True))["crafted against it"] == "no gradient"
+    assert dict(zip(columns, first, strict=True))["crafted against it"] == "ℓ∞: no gradient"
     assert "evade, cosine, of 15 with 90 steps" in provenance_table(Path("places"))
 
 
-@pytest.mark.parametrize("key", ["seed", "command", "version", "trained_on", "cost", "adaptive"])
+def test_places_that_were_not_tested_on_the_same_do_not_stand_together():
+    Path("places").mkdir()
+    Path("places/a.json").write_text(json.dumps(asdict(PLACE)))
+    Path("places/b.json").write_text(json.dumps(asdict(replace(PLACE, tested_on="others"))))
+    with pytest.raises(UapError, match="tested on other photographs"):
+        leaderboard_table(Path("places"))
+    Path("places/b.json").write_text(json.dumps(asdict(replace(PLACE, tested_on="x", size=96))))
+    assert len(leaderboard_table(Path("places")).splitlines()) == 4
+
+
+def test_what_it_was_tested_on_are_photographs_perturbations_and_strengths(setting):
+    rho = 10 * torch.ones(3, 64, 64)
+    one = replace(setting, patterns={"a": (rho, "inf")})
+    known = leaderboard.tested_on(one, [1.0])
+    order = torch.randperm(60)
+    assert leaderboard.tested_on(replace(one, images=one.images[order]), [1.0]) == known
+    assert leaderboard.tested_on(one, [1.0, 2.5]) != known
+    assert leaderboard.tested_on(replace(one, images=one.images[1:]), [1.0]) != known
+    other = {"a": (rho * torch.linspace(0, 1, 64), "inf")}
+    assert leaderboard.tested_on(replace(setting, patterns=other), [1.0]) != known
+
+
+class Statistics(torch.nn.Module):
+    def forward(self, images):
+        return images - images.mean(0, keepdim=True)
+
+
+class Chance(torch.nn.Module):
+    def forward(self, images):
+        return images + 9 * torch.rand_like(images)
+
+
+class Smaller(torch.nn.Module):
+    def forward(self, images):
+        return images[..., 1:]
+
+
+class Broken(torch.nn.Module):
+    def forward(self, images):
+        return images / 0
+
+
+def test_what_sees_more_than_one_image_or_throws_coins_is_no_defence_of_this_table():
+    images = scenes(6, seed=1).float()
+    leaderboard.check_function(Entry("fine", torch.nn.Identity(), NoDetector()), images)
+    for module, said in (
+        (Statistics(), "function of a single image"),
+        (Chance(), "function of a single image"),
+        (Smaller(), "images of the same size"),
+        (Broken(), "not finite"),
+    ):
+        with pytest.raises(UapError, match=said):
+            leaderboard.check_function(Entry("it", module, NoDetector()), images)
+
+
+def test_each_defence_and_attacker_has_a_folder_of_its_own():
+    named = [
+        leaderboard.folder_of(options(*words), overrides)
+        for words, overrides in (
+            (("--rectifier", "jpeg"), ["norm=linf"]),
+            (("--rectifier", "jpeg"), ["norm=l2"]),
+            (("--rectifier", "jpeg", "--name", "JPEG, 75"), []),
+            (("--module", "mine.py:build"), []),
+        )
+    ]
+    assert len(set(named)) == 4
+    assert named[2].endswith("/jpeg-75-linf")
+
+
+@pytest.mark.parametrize(
+    "key", ["tested_on", "seed", "command", "version", "trained_on", "cost", "adaptive"]
+)
 def test_a_place_without_its_provenance_is_refused(key):
     content = asdict(PLACE)
     del content[key]

@@ -1,27 +1,30 @@
 """The table of what makes the paper's network learn, from results that are known."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from experiments import learning_ablation, runs
 from experiments.learning_ablation import VARIANTS, Line, markdown
-from tests.results.samples import a_row
+from tests.results.samples import a_row, result, write
 from tests.tiny import typed_config
-from uap_lightning.results.file import FILE
+from uap_lightning.core.errors import UapError
+from uap_lightning.results.file import FILE, read_results
+from uap_lightning.training.watching import STOPPED, LossWatch
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_a_config_and_only_what_it_says_is_changed(variant):
     cfg = typed_config("train", "network=tiny", "data=generated", *VARIANTS[variant])
     model, training = cfg.rectifier.model, cfg.rectifier.training
-    assert model["skip"] == (variant.startswith(("path", "prn")))
-    assert bool(training.loss.cross_entropy) == (
-        "printed" in variant or "authors" in variant or "equation 2" in variant or "both" in variant
-    )
+    assert model["skip"] == variant.startswith(("path", "prn"))
+    printed = variant in ("as printed", "the authors' code", "as printed, at rate 0.001")
+    both = "both" in variant
+    assert bool(training.loss.cross_entropy) == (printed or both or "equation 2" in variant)
     assert bool(training.loss.reconstruction) == (
-        "reconstruction" in variant or "both" in variant or variant.startswith("prn")
+        both or "reconstruction" in variant or variant.startswith("prn,")
     )
 
 
@@ -40,6 +43,26 @@ def test_lines_of_a_variant_are_their_mean_and_what_was_stopped_is_said():
     assert second == "| b |  | stopped, 1 of 1 |  |  |  |"
 
 
+def test_what_failed_for_another_reason_is_no_line():
+    content = result()
+    write("there", {**content, "status": "failed", "reason": "no space left on device"})
+    failed = read_results(Path("there/results.json"))
+    with pytest.raises(SystemExit, match="no space left on device"):
+        learning_ablation.line(failed, "a", 0)
+
+
+def test_the_reasons_of_the_watch_are_known():
+    for losses in ([math.nan], [1.0, 1e9]):
+        watch = LossWatch(200, unit=1.0)
+        with pytest.raises(UapError) as raised:
+            [watch.see(loss) for loss in losses]
+        assert str(raised.value).startswith(STOPPED)
+    watch = LossWatch(200, unit=1.0)
+    with pytest.raises(UapError) as raised:
+        [watch.see(1.0 + step) for step in range(200)]
+    assert str(raised.value).startswith(STOPPED)
+
+
 def test_a_training_that_fails_by_saying_why_is_a_line_and_is_not_run_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(learning_ablation, "VARIANTS", {"good": (), "bad": ("rectifier=prn",)})
@@ -49,7 +72,12 @@ def test_a_training_that_fails_by_saying_why_is_a_line_and_is_not_run_again(tmp_
         begun.append(job)
         job.folder.mkdir(parents=True)
         bad = "rectifier=prn" in job.overrides
-        content = {"schema": 1, "status": "failed", "reason": "it exploded", "rows": []}
+        content = {
+            "schema": 1,
+            "status": "failed",
+            "reason": "the training loss exploded",
+            "rows": [],
+        }
         if not bad:
             content = {"schema": 1, "status": "ok", "rows": [a_row()]}
         (job.folder / FILE).write_text(json.dumps(content))
@@ -59,7 +87,7 @@ def test_a_training_that_fails_by_saying_why_is_a_line_and_is_not_run_again(tmp_
     words = ["--smoke", "--seeds", "1", "--output", "out"]
     learning_ablation.main(words)
     written = json.loads(Path("out/learning_ablation.json").read_text())["lines"]
-    assert [one["stopped"] for one in written] == [None, "it exploded"]
+    assert [one["stopped"] for one in written] == [None, "the training loss exploded"]
     learning_ablation.main(words)
     assert len(begun) == 2
     # What the folder holds is of other settings: the command refuses it, and that is no result.

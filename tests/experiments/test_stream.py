@@ -9,8 +9,9 @@ from experiments import stream, stream_attackers, stream_pairs, stream_protocol
 from experiments.stream_generator import train_sampler
 from experiments.stream_setting import Setting, answers, interval, load_patterns
 from tests.jobs.test_perturbing import write_bank
-from tests.tiny import TensorImages, scenes
+from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
+from uap_lightning.data.crops import TensorImages
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.streams.whitening import Whitener

@@ -20,6 +20,7 @@ WORDS = ("network=tiny", "defense=defense", "accelerator=cpu")
         ("workers=0", "workers is 0"),
         ("batch_size=0", "batch_size is 0"),
         ("wait=-1", "wait is -1"),
+        ("wait=30", "below limits.seconds (30)"),
         ("limits.bytes=0", "limits.bytes is 0"),
         ("limits.pixels=0", "limits.pixels is 0"),
         ("limits.waiting=0", "limits.waiting is 0"),

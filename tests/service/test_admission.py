@@ -1,27 +1,39 @@
 """How many requests are let in, and for how long."""
 
 import asyncio
+from contextlib import nullcontext
 
 import httpx
+import pytest
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from uap_lightning.service import counting
 from uap_lightning.service.admission import Admission
 
 
-def statuses(work, paths, most=2, seconds=5.0):
-    """The statuses of requests that come all at once."""
+def app_of(work):
+    """An application that works on a request before it answers."""
 
     async def app(scope, receive, send):
         await work(scope)
         await PlainTextResponse("done")(scope, receive, send)
 
-    async def ask():
-        transport = httpx.ASGITransport(Admission(app, most, seconds))
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            return await asyncio.gather(*(client.post(path, content=b"x") for path in paths))
+    return app
 
-    return [(answer.status_code, answer.text) for answer in asyncio.run(ask())]
+
+async def asked(gate, paths, together=True):
+    transport = httpx.ASGITransport(gate)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        if together:
+            return await asyncio.gather(*(client.post(path, content=b"x") for path in paths))
+        return [await client.post(path, content=b"x") for path in paths]
+
+
+def statuses(work, paths, most=2, seconds=5.0):
+    """The statuses of requests that come all at once."""
+    answers = asyncio.run(asked(Admission(app_of(work), most, seconds), paths))
+    return [(answer.status_code, answer.text) for answer in answers]
 
 
 def counted(status):
@@ -44,27 +56,44 @@ def test_more_than_so_many_at_once_are_told_to_come_again():
     assert counted(503) == before + 2
 
 
+async def at_once(scope):
+    pass
+
+
 def test_those_that_come_later_are_let_in_again_and_other_paths_always():
-    gate = Admission(None, 1, 5.0)
-
-    async def app(scope, receive, send):
-        await PlainTextResponse("done")(scope, receive, send)
-
-    gate.app = app
-
-    async def ask():
-        transport = httpx.ASGITransport(gate)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            return [(await client.post("/predict")).status_code for _ in range(3)]
-
-    assert asyncio.run(ask()) == [200] * 3
+    gate = Admission(app_of(at_once), 1, 5.0)
+    answers = asyncio.run(asked(gate, ["/predict"] * 3, together=False))
+    assert [answer.status_code for answer in answers] == [200] * 3
     assert gate.inside == 0
     assert [s for s, _ in statuses(slowly, ["/health"] * 4, most=1)] == [200] * 4
 
 
-def test_who_waits_too_long_is_told():
+def test_who_waits_too_long_is_told_and_gives_up_his_place():
     before = counted(504)
-    [(status, said)] = statuses(never, ["/predict"], seconds=0.05)
-    assert status == 504
-    assert "no answer within 0.05 seconds" in said
-    assert counted(504) == before + 1
+    gate = Admission(app_of(never), 1, 0.05)
+    answers = asyncio.run(asked(gate, ["/predict"] * 2, together=False))
+    assert [answer.status_code for answer in answers] == [504] * 2
+    assert "no answer within 0.05 seconds" in answers[0].text
+    assert answers[0].headers["Retry-After"] == "1"
+    assert counted(504) == before + 2
+    assert gate.inside == 0
+
+
+async def hangs_up(scope):
+    raise ClientDisconnect
+
+
+async def breaks(scope):
+    raise RuntimeError("the server")
+
+
+def test_who_hangs_up_and_what_breaks_give_up_their_place_and_are_counted():
+    for work, status in ((hangs_up, 499), (breaks, 500)):
+        before = counted(status)
+        gate = Admission(app_of(work), 1, 5.0)
+        scope = {"type": "http", "path": "/predict", "method": "POST", "headers": []}
+        raised = pytest.raises(RuntimeError) if work is breaks else nullcontext()
+        with raised:
+            asyncio.run(gate(scope, None, None))
+        assert counted(status) == before + 1
+        assert gate.inside == 0

@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -39,6 +41,16 @@ def zipped():
     return buffer.getvalue()
 
 
+def huge():
+    """The head of a PNG of 60,000 x 60,000 pixels."""
+    file = b"\x89PNG\r\n\x1a\n"
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(b"0" * 100))):
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        file += struct.pack(">I", len(content)) + kind + content + check
+    return file
+
+
 async def parts_of(*parts):
     for part in parts:
         yield part
@@ -70,6 +82,7 @@ def test_an_array_is_taken_as_it_is():
         (encoded(image())[:300], 422, "cannot be decoded"),
         (encoded(image())[:20], 422, "cannot be decoded"),
         (encoded(image((80, 70))), 413, "80 x 70 pixels, more than 5,000"),
+        (huge(), 413, "more than 5,000 pixels"),
         (encoded(image((4_000, 1))), 422, "sides of a ratio"),
         (array(np.zeros((32, 32), np.uint8)), 422, "uint8 of shape (32, 32)"),
         (array(np.zeros((32, 32, 3))), 422, "float64 of shape"),

@@ -71,6 +71,16 @@ def running(process):
         return False
 
 
+def gone(processes):
+    """Whether none of them runs, soon."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if not any(map(running, processes)):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def wait_until_ready(client):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -92,7 +102,7 @@ def served(tmp_path_factory):
         process = subprocess.Popen(
             command("serve", *WORDS, f"port={port}"),
             cwd=folder,
-            env=environment(),
+            env=environment(TMPDIR=str(folder)),
             stdout=said,
             stderr=subprocess.STDOUT,
         )
@@ -101,8 +111,11 @@ def served(tmp_path_factory):
             wait_until_ready(client)
             yield folder, client, process
         finally:
+            below = children(process.pid)
             process.terminate()
             process.wait(timeout=60)
+            assert process.returncode == 0
+            assert gone(below)
 
 
 def array(image):
@@ -156,6 +169,10 @@ def test_workers_share_what_one_of_them_found(served):
     found, _ = load_perturbation(folder / "patterns" / f"{name}.safetensors")
     assert float(torch.cosine_similarity(found.flatten(), rho.flatten(), 0)) > 0.9
     assert count(client, "uap_subtracted_total") >= 20
+    assert count(client, "uap_found_total") >= 1
+    # Both workers answered: each counts into a file of its own, and so does the server.
+    counting = {file.name for file in folder.glob("uap-serve-*/counter_*.db")}
+    assert len(counting) >= 3
     assert count(client, "uap_patterns") >= 1
 
 
@@ -207,10 +224,7 @@ def test_it_ends_by_a_signal_with_all_its_processes(tmp_path):
         f"Serving on http://127.0.0.1:{port}: POST /predict, GET /health, GET /metrics; "
         "Ctrl-C ends it"
     ]
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and (left := [n for n in below if running(n)]):
-        time.sleep(0.1)
-    assert not left
+    assert gone(below)
     assert not list(tmp_path.glob("uap-serve-*"))
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny import QUICK_TRAIN, TensorImages, composed
+from tests.tiny import QUICK_TRAIN, composed
 from uap_lightning.core.errors import UapError
-from uap_lightning.data.crops import CropDataset
+from uap_lightning.data.crops import CropDataset, TensorImages
 from uap_lightning.detectors import DctSvm
 from uap_lightning.jobs import train as job
 from uap_lightning.perturbations.record import load_perturbation

@@ -212,6 +212,7 @@ def attack_guard(
     rounds = ((way, loss) for loss in cycle(losses) for way in ways)
     best: tuple[float, Tensor, dict[str, object]] | None = None
     without: NoGradient | None = None
+    tried = 0
     for restart, (way, loss) in enumerate(islice(rounds, restarts)):
         generator = torch.Generator().manual_seed(seed * 1_009 + restart)
         start = random_start(images.take([0]).shape[1:], norm, generator)
@@ -231,6 +232,7 @@ def attack_guard(
             log.warning("restart %d, %s, %s: %s", restart, way, loss, error)
             without = error
             continue
+        tried += 1
         fooled = fooling_of_guard(guard, images, predictions, rho)
         log.info("restart %d, %s, %s: the guard is fooled on %.1f %%", restart, way, loss, fooled)
         if best is None or fooled > best[0]:
@@ -239,7 +241,8 @@ def attack_guard(
     if best is None:
         assert without is not None
         raise without
-    return Universal(best[1], restarts * steps * batch_size / len(images), best[2])
+    passes = tried * steps * batch_size / len(images)
+    return Universal(best[1], passes, {**best[2], "tried": tried})
 
 
 def _check(given: Sequence[str], known: Sequence[str], key: str) -> None:

@@ -21,6 +21,24 @@ class Images(Protocol):
         """The images with these numbers: uint8, N x 3 x H x W, RGB."""
 
 
+class TensorImages:
+    """Images of a tensor, for attacks.
+
+    Args:
+        images: uint8, N x 3 x H x W, RGB.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, numbers: Sequence[int]) -> Tensor:
+        """See :meth:`Images.take`."""
+        return self.images[list(numbers)]
+
+
 class Crop(TypedDict):
     """One item of a :class:`CropDataset`, or a batch of them."""
 

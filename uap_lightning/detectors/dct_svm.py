@@ -95,8 +95,8 @@ class DctSvm(nn.Module):
 
     @property
     def at_once(self) -> int:
-        """Images whose features are fitted on together, so that it takes 2 GB: 1,000 of 224."""
-        return max(1, AT_ONCE // len(self.weight))
+        """Images whose features are fitted on together: 1,000 of 224 pixels, which takes 2 GB."""
+        return max(1_000, AT_ONCE // len(self.weight))
 
     def fit_parts(self, parts: Iterable[tuple[Tensor, Tensor]], total: int) -> None:
         """Fit B on more images than fit into memory: one SVM for each part, and their mean.
@@ -193,4 +193,6 @@ def linear_svm(features: Tensor, kinds: Tensor, c: float) -> tuple[Tensor, Tenso
         if torch.equal(now, inside):
             break
         inside = now
+    else:
+        warnings.warn(f"the SVM has not settled in {_NEWTON} steps of Newton's.", stacklevel=2)
     return features.double().T @ shares, shares.sum()

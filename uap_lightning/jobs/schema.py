@@ -227,8 +227,11 @@ class ServeConfig:
         whole("port", self.port, 1_024, 65_535)
         whole("workers", self.workers, 1, 1_024)
         whole("batch_size", self.batch_size, 1, 65_536)
-        if not 0 <= self.wait <= 60:
-            raise UapError(f"wait is {self.wait}: expected seconds, from 0 to 60.")
+        if not 0 <= self.wait < self.limits.seconds:
+            raise UapError(
+                f"wait is {self.wait}: expected seconds, from 0 to below limits.seconds "
+                f"({self.limits.seconds:g})."
+            )
         if self.resize is not None:
             whole("resize", self.resize, 1)
         check_accelerator(self.accelerator)

@@ -78,6 +78,8 @@ def serve(composed: DictConfig) -> None:
             )
         except RuntimeError as error:
             raise UapError(f"a worker does not start ({error}): see what it said above.") from error
+        if made.died:
+            raise UapError(f"{made.died}: see what it said above, and start the service again.")
 
 
 def answering(
@@ -112,15 +114,15 @@ def check_port(host: str, port: int) -> None:
         UapError: another program has it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((host, port))
-        except OSError as error:
-            raise UapError(
-                f"port {port} of {host} cannot be listened on ({error.strerror}): give another "
-                "one, as port=8001."
-            ) from error
+    except OSError as error:
+        raise UapError(
+            f"port {port} of {host} cannot be listened on ({error.strerror}): give another one, as "
+            "port=8001."
+        ) from error
 
 
 def end_by_signals() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uap_lightning.service import counting
@@ -56,6 +57,11 @@ class Admission:
         except TimeoutError:
             if not status:
                 await refuse(504, f"no answer within {self.seconds:g} seconds: try again later.")
+        except ClientDisconnect:
+            status = 499  # as web servers note it; nobody is there to read it
+        except Exception:
+            status = status or 500
+            raise
         finally:
             self.inside -= 1
             counting.WAITING.dec()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 import torch
@@ -52,6 +51,7 @@ class Answering:
     def __init__(self, guard: Guard | StreamGuard, names: list[str]) -> None:
         self.guard = guard
         self.names = names
+        self._found: set[str] = set()
         self._single = guard if isinstance(guard, Guard) else guard.guard
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer | None]:
@@ -64,17 +64,19 @@ class Answering:
             logits, perturbed, score = remembered.logits, remembered.perturbed, remembered.detected
             patterns = remembered.pattern
             counting.PATTERNS.set(len(self.guard.known))
+            self._count_found(self.guard)
         else:
             seen = self.guard.inspect(images)
             logits, perturbed, score = seen.logits, seen.perturbed, seen.score
         confidence, label = logits.softmax(1).max(1)
-        columns = [t.tolist() for t in (label, confidence, perturbed, score, logits)]
+        finite = logits.isfinite().all(1) & score.isfinite()
+        columns = [t.tolist() for t in (label, confidence, perturbed, score, logits, finite)]
         counting.IMAGES.inc(len(questions))
         counting.PERTURBED.inc(int(perturbed.sum()))
         counting.SUBTRACTED.inc(sum(name is not None for name in patterns))
         answers: list[Answer | None] = []
         for question, pattern, *row in zip(questions, patterns, *columns, strict=True):
-            number, sure, was, scored, every = row
+            number, sure, was, scored, every, sound = row
             answer: Answer = {
                 "label": number,
                 "class": self.names[number],
@@ -84,5 +86,11 @@ class Answering:
                 "pattern": pattern,
                 "logits": every if question.logits else None,
             }
-            answers.append(answer if isfinite(sure + scored) else None)
+            answers.append(answer if sound else None)
         return answers
+
+    def _count_found(self, guard: StreamGuard) -> None:
+        """Count each pattern once that this guard has found and verified to be harmful."""
+        harmful = {name for name, _, verdict in guard.found() if verdict and verdict.harmful}
+        counting.FOUND.inc(len(harmful - self._found))
+        self._found |= harmful

@@ -1,9 +1,13 @@
 """A guard on Lightning's own server, LitServe: batches, workers, a health check."""
 
 import asyncio
+import os
 import queue
 import signal
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import litserve
@@ -11,6 +15,7 @@ import torch
 from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 from litserve.loops.simple_loops import BatchedLoop
+from litserve.utils import WorkerSetupStatus
 
 from uap_lightning.service.admission import PATH, Admission
 from uap_lightning.service.answering import Answer, Answering, Question
@@ -18,13 +23,18 @@ from uap_lightning.service.counting import counted
 from uap_lightning.service.receiving import Receiver
 
 _NAP = 0.05  # seconds
+_READY, _ERROR = WorkerSetupStatus.READY, WorkerSetupStatus.ERROR
 
 
 async def receive(request: Request, logits: bool = False) -> Question:
     """The image in a request's body, decoded beside other requests."""
     receiver: Receiver = request.app.state.receiver
     body = await receiver.read(request.stream(), request.headers.get("content-length"))
-    return Question(await asyncio.to_thread(receiver.pixels, body), logits)
+    # Threads of its own: those of asyncio bring the answers in.
+    decoded = asyncio.get_running_loop().run_in_executor(
+        request.app.state.decoders, receiver.pixels, body
+    )
+    return Question(await decoded, logits)
 
 
 class Ahead:
@@ -59,10 +69,76 @@ class SleepingLoop(BatchedLoop):  # type: ignore[misc]
             first = request_queue.get(timeout=_NAP)
         except queue.Empty:
             return [], []
-        found: tuple[list[Any], list[Any]] = super().get_batch_requests(
-            lit_api, Ahead(first, request_queue), transport
-        )
+        ahead = Ahead(first, request_queue)
+        found: tuple[list[Any], list[Any]] = [], []
+        # Once as a rule; a process that had to wait for its turn may find the time up.
+        while ahead.first:
+            found = super().get_batch_requests(lit_api, ahead, transport)
         return found
+
+
+class Waiting(dict[str, Any]):
+    """Requests that wait for their answers; those that have given up are forgotten.
+
+    LitServe takes a request out when it is answered, and never where it was cancelled.
+
+    Args:
+        seconds: after which nobody waits any more.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self._since: dict[str, float] = {}
+
+    def __setitem__(self, key: str, item: Any) -> None:
+        """Take a request in, and let go of the oldest."""
+        now = time.monotonic()
+        while self._since:
+            oldest = next(iter(self._since))
+            if oldest in self and now - self._since[oldest] <= self.seconds:
+                break
+            self.pop(oldest, None)
+            del self._since[oldest]
+        self._since[key] = now
+        super().__setitem__(key, item)
+
+
+class GuardServer(litserve.LitServer):  # type: ignore[misc]
+    """LitServe's server, which ends where a process dies that it would wait for."""
+
+    died = ""
+    ending = False
+
+    def verify_worker_status(self) -> None:
+        """Wait until a worker is ready.
+
+        Raises:
+            RuntimeError: none can be, because all have ended or one has failed.
+        """
+        while not any(status == _READY for status in self.workers_setup_status.values()):
+            if any(status == _ERROR for status in self.workers_setup_status.values()):
+                raise RuntimeError("it failed while it loaded")
+            if not any(worker.is_alive() for worker in self.inference_workers):
+                raise RuntimeError("it was ended while it loaded")
+            time.sleep(0.05)
+
+    def _start_server(self, *arguments: Any, **settings: Any) -> dict[int, Any]:
+        started: dict[int, Any] = super()._start_server(*arguments, **settings)
+
+        def watch() -> None:
+            while all(process.is_alive() for process in started.values()):
+                time.sleep(1.0)
+            if not self.ending:
+                self.died = "the process that listens has ended"
+                self._shutdown_event.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+        return started
+
+    def _perform_graceful_shutdown(self, *arguments: Any, **settings: Any) -> None:
+        self.ending = True
+        super()._perform_graceful_shutdown(*arguments, **settings)
 
 
 class GuardAPI(litserve.LitAPI):  # type: ignore[misc]
@@ -78,6 +154,8 @@ class GuardAPI(litserve.LitAPI):  # type: ignore[misc]
     def __init__(
         self, make: Callable[[str], Answering], batch_size: int, wait: float, threads: int
     ) -> None:
+        # In less than a thousandth LitServe may not come to take a request before the time is up.
+        wait = max(wait, 1e-3) if wait else 0.0
         super().__init__(
             max_batch_size=batch_size, batch_timeout=wait, api_path=PATH, loop=SleepingLoop()
         )
@@ -129,7 +207,7 @@ def server(
         most: requests at once.
         seconds: that each may take.
     """
-    made = litserve.LitServer(
+    made = GuardServer(
         api,
         accelerator=accelerator,
         devices=1,
@@ -138,9 +216,10 @@ def server(
         middlewares=[(Admission, {"most": most, "seconds": seconds})],
         restart_workers=True,
     )
+    made.response_buffer = Waiting(2 * seconds)
     made.app.state.receiver = receiver
-
-    made.app.add_api_route("/metrics", metrics)
+    made.app.state.decoders = ThreadPoolExecutor(os.cpu_count() or 1)
+    made.app.add_api_route("/metrics", metrics, dependencies=[Depends(made.setup_auth())])
     return made
 
 

@@ -76,6 +76,9 @@ class Receiver:
         except UnidentifiedImageError as error:
             said = "the body is no image: expected a JPEG or PNG file, or an array as .npy."
             raise HTTPException(415, said) from error
+        except Image.DecompressionBombError as error:
+            said = f"the image has more than {self.most_pixels:,} pixels."
+            raise HTTPException(413, said) from error
         except Exception as error:  # Pillow raises what it likes at a damaged file
             raise HTTPException(422, f"the image cannot be decoded ({error}).") from error
         if width * height > self.most_pixels:

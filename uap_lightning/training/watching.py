@@ -21,6 +21,8 @@ WINDOWS = 20
 LOOK = 10  # steps between two looks: each waits for the device
 SAMPLE = 64
 
+# How the reasons begin that a training is stopped for here.
+STOPPED = ("the training loss ", "training is at chance ")
 _MEND = (
     "lower rectifier.training.optimizer.lr, set rectifier.training.gradient_clip=1, or choose "
     "another rectifier, and run it again with overwrite=true."
