@@ -83,7 +83,9 @@ class Learning:
     lines: list[Line]
 
 
-def jobs_of(plan: Plan, norm: str, seeds: int, size: Sequence[str]) -> dict[Job, tuple[str, int]]:
+def jobs_of(
+    plan: Plan, norm: str, seeds: int, size: Sequence[str], chosen: Sequence[str]
+) -> dict[Job, tuple[str, int]]:
     """The trainings of the first network, each with its variant and seed."""
     network = next(iter(plan.networks))
     return {
@@ -93,6 +95,7 @@ def jobs_of(plan: Plan, norm: str, seeds: int, size: Sequence[str]) -> dict[Job,
         )
         for seed in range(seeds)
         for number, (variant, changed) in enumerate(VARIANTS.items())
+        if variant in chosen
     }
 
 
@@ -157,6 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train the variants and write ``learning_ablation.md`` and ``.json``."""
     options = parser(__doc__)
     options.add_argument("--norm", default="linf", choices=("l2", "linf"))
+    options.add_argument("--variant", action="append", choices=list(VARIANTS), help="all without")
     options.add_argument("--seeds", type=int, default=3, help="repetitions")
     options.add_argument("--steps", type=int, default=300, help="of each training")
     options.add_argument("--batch", type=int, default=8, help="images a step")
@@ -165,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     training = "rectifier.training"
     size = [f"{training}.epochs=-1", f"{training}.steps={chosen.steps}"]
     size += [f"{training}.batch_size={chosen.batch}", f"{training}.precision=auto"]
-    jobs = jobs_of(plan, chosen.norm, chosen.seeds, size)
+    jobs = jobs_of(plan, chosen.norm, chosen.seeds, size, chosen.variant or list(VARIANTS))
     if not carry_out(list(jobs), chosen, may_fail=True):
         return
     require_results(jobs, may_fail=True)
