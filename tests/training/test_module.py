@@ -91,7 +91,7 @@ def trained(tmp_path, *overrides):
     cfg = typed_config("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
     data, network = load_data_and_network(cfg)
     bank = find_bank(cfg, data, network)
-    condition = training_condition(cfg, data, network, bank, read_further(cfg, data))
+    condition = training_condition(cfg, data, network, bank, read_further(cfg, data)[0])
     return cfg, data, network, bank, build_module(cfg, network, build_parts(cfg, 32), condition)
 
 
@@ -99,7 +99,7 @@ def fitted(cfg, data, bank, module):
     training = cfg.rectifier.training
     callbacks = [FitDetector(detector_sample(cfg, data))]
     trainer = build_trainer(cfg, callbacks=callbacks, training=training, crops=len(data.train))
-    sampler = sampler_of(cfg, bank, read_further(cfg, data))
+    sampler = sampler_of(cfg, bank, read_further(cfg, data)[0])
     fit(cfg, training, trainer, module, data, sampler, None)
 
 
