@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8765)
     arguments = parser.parse_args()
     check_port("127.0.0.1", arguments.port)
+    # As a worker has them.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // arguments.workers))
     guard = Guard.load(arguments.defense, efficientnet_lite(0))
     size = guard.defense.size
     with tempfile.TemporaryDirectory() as place:
