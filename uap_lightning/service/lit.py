@@ -1,6 +1,7 @@
 """A guard on Lightning's own server, LitServe: batches, workers, a health check."""
 
 import asyncio
+import logging
 import os
 import queue
 import signal
@@ -138,6 +139,8 @@ class GuardServer(litserve.LitServer):  # type: ignore[misc]
 
     def _perform_graceful_shutdown(self, *arguments: Any, **settings: Any) -> None:
         self.ending = True
+        # Its thread that watches workers may still ask for what has just been shut down.
+        logging.getLogger("litserve.server").setLevel(logging.CRITICAL)
         super()._perform_graceful_shutdown(*arguments, **settings)
 
 
