@@ -123,6 +123,12 @@ def test_values_out_of_range_are_named():
         (["rectifier.training.strengths=[1]"], "strengths is"),
         (["rectifier.training.strengths=[0,1]"], "strengths is"),
         (["rectifier.training.loss.matching=-1"], "matching -1"),
+        (["rectifier.training.loss.matching_from=0.05"], "matching_from is 0.05"),
+        (["rectifier.training.loss.matching_from=2"], "matching_from is 2"),
+        (
+            ["rectifier.training.loss.matched_networks=[{_target_: uap_lightning.networks.tiny.tiny}]"],
+            "matched_networks names 1 and matching is 0",
+        ),
     ):
         with pytest.raises(UapError, match=said):
             typed_config("train", *QUICK_TRAIN, *words)

@@ -9,8 +9,9 @@ import torch
 from hydra.utils import instantiate
 from pytorch_lightning import Trainer
 from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader
 
-from tests.tiny import QUICK_TRAIN, composed, typed_config
+from tests.tiny import QUICK_TRAIN, composed, convolutional, photographs, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
 from uap_lightning.jobs.perturbing import read_further, sampler_of
@@ -85,6 +86,41 @@ def test_matching_is_the_divergence_from_the_answer_on_the_clean_image(network, 
     label = torch.zeros(4, dtype=torch.long)
     assert float(module.loss(other, clean, label)) == pytest.approx(3 * expected / 4, rel=1e-3)
     assert float(module.loss(clean, clean, label)) == pytest.approx(0, abs=1e-6)
+
+
+def test_answers_are_matched_from_their_step_on_and_of_each_network_in_turn(
+    tmp_path, monkeypatch, network
+):
+    """Six steps: reconstruction alone in the first three, then target, other and target."""
+    other = convolutional(classes=4)
+    module = RectifierModule(
+        network,
+        ResidualPRN(8, 2),
+        DctSvm(32),
+        {"train_network": "tiny"},
+        reconstruction=1.0,
+        matching=1.0,
+        matching_from=0.5,
+        matched=[other],
+        optimizer=partial(torch.optim.SGD, lr=1e-9),
+    )
+    called = []
+    for one in (network, other):
+        one.register_forward_hook(lambda net, *_: called.append((module.global_step, net.name)))
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    clean = photographs(32, 4).take(range(4)).float()
+    batch = {"image": clean, "input": clean + 3, "prediction": torch.zeros(4, dtype=torch.long)}
+    trainer = Trainer(
+        max_steps=6, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(module, DataLoader([batch] * 6, batch_size=None))
+    names = ["tiny", "convolutional"]
+    expected = [(step, names[step % 2]) for step in (3, 4, 5) for _ in range(2)]
+    assert called == expected
+    checkpoint = {"state_dict": dict(module.state_dict())}
+    module.on_save_checkpoint(checkpoint)
+    assert not any(key.startswith(("network", "matched")) for key in checkpoint["state_dict"])
+    assert all(parameter.grad is None for parameter in other.parameters())
 
 
 def trained(tmp_path, *overrides):

@@ -71,21 +71,31 @@ def turned_away(
     momentum: float,
     price: Callable[[Tensor], Tensor] | None = None,
     transformed: Callable[[Tensor], Tensor] | None = None,
+    shown: Callable[[Tensor], Tensor] | None = None,
+    tried: Callable[[Tensor], Tensor] | None = None,
 ) -> Universal:
     """:func:`cosine_uap`, with a price on what perturbed images look like, or with what they meet.
 
     ``price`` makes a scalar of a batch of perturbed images, N x 3 x H x W, 0-255, which is added
-    to the loss; ``transformed`` makes the images that the network sees of them.
+    to the loss; ``transformed`` makes the images that the network sees of them. ``shown`` makes
+    the clean images of a batch of photographs, ``tried`` the perturbation that is added to them.
     """
     device = network.mean.device
     generator = torch.Generator().manual_seed(seed)
     start = random_start(images.take([0]).shape[1:], norm, generator)
     batches = draw_batches(len(images), steps, batch_size, generator)
-    clean = clean_logits(network, images, sorted({n for batch in batches for n in batch}))
+    numbers_of_all = sorted({n for batch in batches for n in batch})
+    clean = {} if shown else clean_logits(network, images, numbers_of_all)
 
     def loss(rho: Tensor, numbers: list[int]) -> Tensor:
-        perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
-        unperturbed = torch.stack([clean[number] for number in numbers])
+        photographs = images.take(numbers).to(device).float()
+        if shown is None:
+            unperturbed = torch.stack([clean[number] for number in numbers])
+        else:
+            photographs = shown(photographs)
+            with torch.no_grad():
+                unperturbed = network(photographs)
+        perturbed = (photographs + (tried(rho) if tried else rho)).clamp(0, 255)
         seen = perturbed if transformed is None else transformed(perturbed)
         similarity = functional.cosine_similarity(network(seen), unperturbed).mean()
         return similarity if price is None else similarity + price(perturbed)

@@ -7,6 +7,7 @@ from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.data_free import data_free
 from uap_lightning.attacks.deepfool_uap import deepfool_uap
 from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
+from uap_lightning.attacks.flat_uap import flat_uap
 from uap_lightning.attacks.generator import generator
 from uap_lightning.attacks.hidden_uap import hidden_uap
 from uap_lightning.attacks.random_signs import random_signs
@@ -23,6 +24,7 @@ ATTACKS: Mapping[str, Callable[..., Universal]] = {
     "data_free": data_free,
     "deepfool_uap": deepfool_uap,
     "deepfool_uap_batched": deepfool_uap_batched,
+    "flat_uap": flat_uap,
     "generator": generator,
     "hidden_uap": hidden_uap,
     "random_signs": random_signs,

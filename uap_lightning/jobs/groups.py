@@ -120,13 +120,26 @@ class BankConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the terms of the training loss."""
+    """Weights of the terms of the training loss, and the networks whose answers are matched."""
 
     cross_entropy: float = MISSING
     reconstruction: float = MISSING
     matching: float = 0.0
+    matching_from: float = 0.0
+    matched_networks: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # Earlier, the first losses would be compared with those of another sum.
+        if self.matching_from and not 0.1 <= self.matching_from <= 1:
+            raise UapError(
+                f"rectifier.training.loss.matching_from is {self.matching_from}: expected 0, or "
+                "the share of the steps before answers are matched, from 0.1 to 1."
+            )
+        if self.matched_networks and not self.matching:
+            raise UapError(
+                f"rectifier.training.loss.matched_networks names {len(self.matched_networks)} and "
+                "matching is 0: expected a weight above 0; without it no answers are matched."
+            )
         weights = (self.cross_entropy, self.reconstruction, self.matching)
         if not min(weights) >= 0 or not 0 < sum(weights) < float("inf"):
             raise UapError(

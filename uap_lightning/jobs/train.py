@@ -29,6 +29,7 @@ from uap_lightning.jobs.stages import (
     find_bank,
     interruptible,
     load_data_and_network,
+    load_network,
     metrics_of,
     test,
 )
@@ -138,8 +139,11 @@ def training_condition(
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
     joined = {"further": digest_of(identities(further))} if len(further) else {}
+    matched = cfg.rectifier.training.loss.matched_networks if cfg.rectifier.training else []
+    others = {"matched": digest_of(matched)} if matched else {}
     return {
         **joined,
+        **others,
         "train_network": network.name,
         "train_norm": cfg.norm.name,
         "eps": cfg.ball().eps,
@@ -183,6 +187,7 @@ def build_module(
     training = cfg.rectifier.training
     if training is None:
         return RectifierModule(network, *parts, condition)
+    matched = training.loss.matched_networks
     return RectifierModule(
         network,
         *parts,
@@ -190,6 +195,8 @@ def build_module(
         cross_entropy=training.loss.cross_entropy,
         reconstruction=training.loss.reconstruction,
         matching=training.loss.matching,
+        matching_from=training.loss.matching_from,
+        matched=[load_network(node, cfg.accelerator) for node in matched],
         optimizer=build(training.optimizer, partial),
         scheduler=build(training.scheduler, partial) if training.scheduler else None,
     )

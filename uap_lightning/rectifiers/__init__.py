@@ -13,12 +13,14 @@ from uap_lightning.rectifiers.baselines import (
 from uap_lightning.rectifiers.bilateral import Bilateral
 from uap_lightning.rectifiers.prn import PRN
 from uap_lightning.rectifiers.prn_residual import ResidualPRN
+from uap_lightning.rectifiers.unet import UNet
 
 # What a defence folder may name.
 RECTIFIERS = Registry(
     "rectifier",
     prn=PRN,
     prn_residual=ResidualPRN,
+    unet=UNet,
     identity=Identity,
     jpeg=JPEG,
     dct_compression=DCTCompression,
@@ -41,4 +43,5 @@ __all__ = [
     "Median",
     "ResidualPRN",
     "TotalVariation",
+    "UNet",
 ]

@@ -1,7 +1,7 @@
 """The LightningModule: a trainable rectifier in front of a frozen network."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -30,7 +30,9 @@ class RectifierModule(LightningModule):
     Charbonnier loss mean(sqrt(e^2 + 0.01)) of e = (R(I_rho) - I) / 10, which the paper does not
     have and small collections need, plus ``matching`` times the Kullback-Leibler divergence of
     the network's answer on the rectified image from its answer on the clean one, which says more
-    of the clean image than its class (distillation).
+    of the clean image than its class (distillation). The divergence joins when ``matching_from``
+    of the steps are done. With ``matched`` networks it is that of the network and of each of
+    these, a step each in turn.
 
     The network's weights are not part of the checkpoint.
 
@@ -42,6 +44,8 @@ class RectifierModule(LightningModule):
         cross_entropy: weight of equation 2.
         reconstruction: weight of the reconstruction term.
         matching: weight of the divergence of the answers.
+        matching_from: share of the steps before it joins, 0-1.
+        matched: further networks whose answers are matched, on the network's device.
         optimizer: builds the optimizer from the rectifier's parameters; None where nothing is
             trained, only tested.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
@@ -57,6 +61,8 @@ class RectifierModule(LightningModule):
         cross_entropy: float = 0.0,
         reconstruction: float = 0.0,
         matching: float = 0.0,
+        matching_from: float = 0.0,
+        matched: Sequence[TargetNetwork] = (),
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
     ) -> None:
@@ -67,6 +73,9 @@ class RectifierModule(LightningModule):
         self.cross_entropy = cross_entropy
         self.reconstruction = reconstruction
         self.matching = matching
+        self.matching_from = matching_from
+        self.matched = nn.ModuleList([network, *matched])
+        self.first_matched = 0
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.strict_loading = False
@@ -82,17 +91,18 @@ class RectifierModule(LightningModule):
         loss: Tensor = rectified.new_zeros(())
         if self.reconstruction:
             loss = loss + self.reconstruction * charbonnier(rectified, clean)
-        if self.cross_entropy or self.matching:
-            logits = self.network(rectified)
         if self.cross_entropy:
+            logits = self.network(rectified)
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, prediction)
-        if self.matching:
-            with torch.no_grad():
-                aim = self.network(clean).log_softmax(1)
-            answer = logits.log_softmax(1)
-            divergence = functional.kl_div(answer, aim, reduction="batchmean", log_target=True)
-            loss = loss + self.matching * divergence
+        if self.matching and self.global_step >= self.first_matched:
+            network = self.matched[self.global_step % len(self.matched)]
+            loss = loss + self.matching * divergence(network, rectified, clean)
         return loss
+
+    def on_train_start(self) -> None:
+        """Which step is the first one with matching."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        self.first_matched = round(self.matching_from * steps)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
@@ -167,6 +177,14 @@ class RectifierModule(LightningModule):
                 f"the checkpoint does not fit this rectifier ({differing[0]} differs): resume "
                 "with the settings it was trained with, or start anew with overwrite=true."
             )
+
+
+def divergence(network: nn.Module, rectified: Tensor, clean: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of a network's answers on rectified from clean images."""
+    with torch.no_grad():
+        aim = network(clean).log_softmax(1)
+    answer = network(rectified).log_softmax(1)
+    return functional.kl_div(answer, aim, reduction="batchmean", log_target=True)
 
 
 def charbonnier(rectified: Tensor, clean: Tensor) -> Tensor:
