@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from uap_lightning.jobs.classify import Files
 from uap_lightning.jobs.scanning.aligned import Aligned
-from uap_lightning.jobs.scanning.looking import Files, Look
+from uap_lightning.jobs.scanning.looking import Look
 from uap_lightning.streams.discovery import Discovery
 from uap_lightning.streams.search import FEWEST, LEAST_PAIR, MEMORY, Filters, draw_sample
 from uap_lightning.streams.sketches import BITS, sketch_scores

@@ -18,6 +18,8 @@ from uap_lightning.jobs.train import train
 from uap_lightning.perturbations.bank import identities
 from uap_lightning.perturbations.record import Record, save_perturbation
 
+TINY = "uap_lightning.networks.tiny.tiny"
+
 
 def write_bank(folder, size=32, part="train", network="another", photographs=()):
     rho = 10 * torch.randn(3, size, size, generator=torch.Generator().manual_seed(9)).sign()
@@ -126,7 +128,7 @@ def test_values_out_of_range_are_named():
         (["rectifier.training.loss.matching_from=0.05"], "matching_from is 0.05"),
         (["rectifier.training.loss.matching_from=2"], "matching_from is 2"),
         (
-            ["rectifier.training.loss.matched_networks=[{_target_: uap_lightning.networks.tiny.tiny}]"],
+            [f"rectifier.training.loss.matched_networks=[{{_target_: {TINY}}}]"],
             "matched_networks names 1 and matching is 0",
         ),
     ):

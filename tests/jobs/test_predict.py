@@ -493,3 +493,43 @@ def test_values_that_are_not_finite_are_no_answer(defense, network, images):
     save(images, 2)
     found = list(rows(guard, Path("photos"), reader(guard, None), ["a"] * 8, 2, 1))
     assert ["not finite" in str(row["error"]) for row in found] == [True, True]
+
+
+def test_workers_of_ray_write_the_rows_of_one_process_and_go_on_from_its_part(
+    defense, images, monkeypatch
+):
+    ray = pytest.importorskip("ray")
+    save(images, 11)
+    Path("photos/005b.png").write_bytes(Path("photos/005.png").read_bytes()[:200])
+    predict(settings(defense, "batch_size=4"))
+    with monkeypatch.context() as patched:
+        patched.setattr("uap_lightning.jobs.predict.publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(settings(defense, "batch_size=4", "output=ray.csv"))
+    part = Path("ray.csv.part")
+    lines = part.read_text().splitlines(keepends=True)
+    marked = json.loads(lines[1]) | {"class": "done before"}
+    part.write_text("".join([lines[0], json.dumps(marked) + "\n", *lines[2:6]]))
+    try:
+        predict(settings(defense, "batch_size=4", "engine=ray", "num_workers=2", "output=ray.csv"))
+    finally:
+        ray.shutdown()
+    ours, theirs = table(), table("ray.csv")
+    assert len(theirs) == 12
+    assert theirs[0].pop("class") == "done before"
+    ours[0].pop("class")
+    for row, other in zip(ours, theirs, strict=True):
+        for key in ("confidence", "score"):
+            if row[key]:
+                assert float(other[key]) == pytest.approx(float(row[key]), abs=1e-3)
+        assert {**row, "confidence": "", "score": ""} == {**other, "confidence": "", "score": ""}
+
+
+def test_without_ray_the_engine_is_refused_in_one_sentence(defense, images, monkeypatch):
+    save(images, 2)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UapError, match=r"engine is ray, .*pip install 'uap-lightning\[ray\]'"):
+        predict(settings(defense, "engine=ray"))
+    assert not Path("found.csv").exists()
+    with pytest.raises(UapError, match="engine is dask: expected one of local, ray"):
+        predict(settings(defense, "engine=dask"))

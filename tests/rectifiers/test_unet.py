@@ -19,7 +19,7 @@ def test_it_stays_in_range_and_looks_at_every_scale():
     torch.nn.init.normal_(unet.tail.weight, std=0.05)
     x = (torch.rand(1, 3, 64, 64) * 255).requires_grad_()
     rectified = unet(x)
-    assert 0 <= float(rectified.min())
+    assert float(rectified.min()) >= 0
     assert float(rectified.max()) <= 255
     for layers in (*unet.down, *unet.up):
         (gradient,) = torch.autograd.grad(rectified.sum(), layers[0].weight, retain_graph=True)

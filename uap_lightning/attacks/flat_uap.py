@@ -26,7 +26,7 @@ def flat_uap(
     step_size: float = 0.2,
     momentum: float = 0.9,
 ) -> Universal:
-    """:func:`~uap_lightning.attacks.cosine_uap.cosine_uap` that learns few photographs less by heart.
+    """:func:`~uap_lightning.attacks.cosine_uap.cosine_uap` that carries over from few photographs.
 
     A photograph is shown in another random crop each time, enlarged again and mirrored in half of
     the cases. The gradient is taken beside the perturbation, at a random distance from it, so that

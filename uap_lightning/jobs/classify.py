@@ -22,6 +22,8 @@ from uap_lightning.jobs.part import COLUMNS, Row, name_of
 
 # Batches that are decoded ahead of the guard: memory does not grow with the folder.
 _AHEAD = 2
+# Each with its crop, or with the reason why there is none.
+Files = list[tuple[Path, Pixels | str]]
 # Of a resized short side: a defence folder of others may ask for anything.
 LARGEST = 4096
 
@@ -46,41 +48,55 @@ def rows(
         workers: threads that decode. Pillow frees the interpreter while it decodes and resizes.
         skip: files that are done already.
     """
-    device = guard.network.mean.device
     parent = root if root.is_dir() else root.parent
     files = islice(files_below(root), skip, None)
     for batch in decoded(files, read, batch_size, workers):
-        crops = [found for _, found in batch if not isinstance(found, str)]
-        answers: Iterator[tuple[int, float, bool, float]] = iter(())
-        if crops:
-            images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
-            seen = guard.inspect(images)
-            confidences, labels = seen.logits.softmax(1).max(1)
-            answers = zip(
-                labels.tolist(),
-                confidences.tolist(),
-                seen.perturbed.tolist(),
-                seen.score.tolist(),
-                strict=True,
-            )
-        for path, found in batch:
-            row: Row = dict.fromkeys(COLUMNS)
-            row["file"] = name_of(path, parent)
-            if isinstance(found, str):
-                row["error"] = found
+        yield from judged(guard, batch, names, parent)
+
+
+def judged(guard: Guard, batch: Files, names: list[str], parent: Path) -> list[Row]:
+    """The rows of a batch of :func:`decoded`.
+
+    Args:
+        guard: on the device to compute on.
+        batch: files with their crops.
+        names: of the classes.
+        parent: the folder that names of files are relative to.
+    """
+    crops = [found for _, found in batch if not isinstance(found, str)]
+    answers: Iterator[tuple[int, float, bool, float]] = iter(())
+    if crops:
+        device = guard.network.mean.device
+        images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
+        seen = guard.inspect(images)
+        confidences, labels = seen.logits.softmax(1).max(1)
+        answers = zip(
+            labels.tolist(),
+            confidences.tolist(),
+            seen.perturbed.tolist(),
+            seen.score.tolist(),
+            strict=True,
+        )
+    rows: list[Row] = []
+    for path, found in batch:
+        row: Row = dict.fromkeys(COLUMNS)
+        row["file"] = name_of(path, parent)
+        if isinstance(found, str):
+            row["error"] = found
+        else:
+            label, confidence, perturbed, score = next(answers)
+            if not isfinite(confidence + score):
+                row["error"] = "the network or the detector returned a value that is not finite"
             else:
-                label, confidence, perturbed, score = next(answers)
-                if not isfinite(confidence + score):
-                    row["error"] = "the network or the detector returned a value that is not finite"
-                else:
-                    row |= {"label": label, "class": names[label], "confidence": confidence}
-                    row |= {"perturbed": perturbed, "score": score}
-            yield row
+                row |= {"label": label, "class": names[label], "confidence": confidence}
+                row |= {"perturbed": perturbed, "score": score}
+        rows.append(row)
+    return rows
 
 
 def decoded(
     files: Iterator[Path], read: Callable[[Path], Pixels], batch_size: int, workers: int
-) -> Iterator[list[tuple[Path, Pixels | str]]]:
+) -> Iterator[Files]:
     """Batches of files, each with its crop or the reason why there is none."""
 
     def attempt(path: Path) -> Pixels | str:

@@ -8,7 +8,10 @@ Interrupted or killed, the same command goes on from the rows in ``OUTPUT.part``
 
 import logging
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
@@ -16,11 +19,14 @@ from uap_lightning.core.device import pick_device
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of
 from uap_lightning.core.terminal import progress_bar
+from uap_lightning.data.decoding import Pixels
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs.classify import files_below, read_names, reader, rows
+from uap_lightning.jobs.classify import decoded, files_below, judged, read_names, reader, rows
 from uap_lightning.jobs.config import build, typed
 from uap_lightning.jobs.export import check_output
-from uap_lightning.jobs.part import append, keep_rows, open_part, publish
+from uap_lightning.jobs.listing import Listing
+from uap_lightning.jobs.on_ray import answers, connect
+from uap_lightning.jobs.part import Row, append, keep_rows, open_part, publish
 from uap_lightning.jobs.schema import PredictConfig
 
 log = logging.getLogger(__name__)
@@ -39,6 +45,8 @@ def predict(composed: DictConfig) -> None:
     count = sum(1 for _ in files_below(root))
     if not count:
         raise UapError(f"images is {root}, which holds no file: give a folder of images.")
+    if cfg.engine == "ray":
+        connect(workers_of(cfg))
     guard = Guard.load(cfg.defense, build(cfg.network)).to(pick_device(cfg.accelerator))
     read = reader(guard, cfg.resize)
     names = read_names(cfg.class_names, guard)
@@ -54,9 +62,55 @@ def predict(composed: DictConfig) -> None:
             log.info("Going on from %s: %d of %d files are done", part, kept, count)
         with part.open("a", buffering=1) as file, progress_bar() as bar:
             task = bar.add_task("Classifying", total=count, completed=kept)
-            workers = cfg.num_workers or os.cpu_count() or 1
-            for row in rows(guard, root, read, names, cfg.batch_size, workers, kept):
+            for row in found_rows(cfg, guard, root, read, names, kept):
                 append(file, row, parent)
                 bar.advance(task)
         failed = publish(part, output)
     log.info("Wrote %s: %d files, %d of them not read (column error)", output, count, failed)
+
+
+def workers_of(cfg: PredictConfig) -> int:
+    """Threads that decode, or actors of Ray."""
+    return cfg.num_workers or os.cpu_count() or 1
+
+
+def found_rows(
+    cfg: PredictConfig,
+    guard: Guard,
+    root: Path,
+    read: Callable[[Path], Pixels],
+    names: list[str],
+    skip: int,
+) -> Iterator[Row]:
+    """The rows of all files but the first ``skip``, from this process or from Ray's workers."""
+    if cfg.engine == "local":
+        yield from rows(guard, root, read, names, cfg.batch_size, workers_of(cfg), skip)
+        return
+    with TemporaryDirectory() as folder:
+        listing = Listing(root, Path(folder, "names"))
+        batches = -(-(len(listing) - skip) // cfg.batch_size)
+        each = partial(judging, cfg, listing, root, read, names, skip)
+        for found in answers(each, batches, workers_of(cfg)):
+            yield from found
+
+
+def judging(
+    cfg: PredictConfig,
+    listing: Listing,
+    root: Path,
+    read: Callable[[Path], Pixels],
+    names: list[str],
+    skip: int,
+) -> Callable[[int], list[Row]]:
+    """Reads a batch by its number and gives its rows, in a worker that has a guard of its own."""
+    guard = Guard.load(cfg.defense, build(cfg.network)).to(pick_device(cfg.accelerator))
+    parent = root if root.is_dir() else root.parent
+    numbers = listing.order(None)[skip:]
+
+    def answer(number: int) -> list[Row]:
+        first = number * cfg.batch_size
+        files = listing.paths(numbers[first : first + cfg.batch_size])
+        [batch] = decoded(files, read, cfg.batch_size, 1)
+        return judged(guard, batch, names, parent)
+
+    return answer

@@ -19,9 +19,9 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import write_atomically
 from uap_lightning.core.terminal import plain
 from uap_lightning.jobs.config import build, typed
+from uap_lightning.jobs.listing import Listing
 from uap_lightning.jobs.scanning.aligned import Aligned
 from uap_lightning.jobs.scanning.folder import Folder, Local
-from uap_lightning.jobs.scanning.listing import Listing
 from uap_lightning.jobs.scanning.looking import Carriers, Judge, Look, images_of, subtracted
 from uap_lightning.jobs.scanning.on_ray import OnRay
 from uap_lightning.jobs.scanning.output import (

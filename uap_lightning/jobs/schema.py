@@ -39,8 +39,18 @@ _NOT_TO_SET = (
     ),
 )
 FITS = ("resize", "crop")  # how a scan brings images to one size
-ENGINES = ("local", "ray")  # where a scan runs
+ENGINES = ("local", "ray")  # where a folder is gone through
 HOSTS = ("127.0.0.1", "0.0.0.0", "::")  # that LitServe listens on: this machine, all IPv4, all
+
+
+def check_engine(engine: str) -> None:
+    """Refuse what is no engine of ours.
+
+    Raises:
+        UapError: it is none.
+    """
+    if engine not in ENGINES:
+        raise UapError(f"engine is {engine}: expected one of {', '.join(ENGINES)}.")
 
 
 @dataclass
@@ -174,11 +184,13 @@ class PredictConfig(UseConfig):
     resize: int | None = None
     class_names: str | None = None
     batch_size: int = MISSING
+    engine: str = "local"
     num_workers: int | None = None
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size, 1, 65_536)
+        check_engine(self.engine)
         if self.resize is not None:
             whole("resize", self.resize, 1)
         if self.num_workers is not None:
@@ -262,8 +274,7 @@ class ScanConfig:
         whole("size", self.size, 64, 1_024)
         if self.searched is not None:
             whole("searched", self.searched, 2, 10**12)
-        if self.engine not in ENGINES:
-            raise UapError(f"engine is {self.engine}: expected one of {', '.join(ENGINES)}.")
+        check_engine(self.engine)
         whole("seed", self.seed, 0, 2**32 - 1)
         whole("batch_size", self.batch_size, 1, 65_536)
         if self.num_workers is not None:

@@ -1,5 +1,7 @@
 """The denoising U-Net of the high-level representation guided denoiser."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -56,7 +58,7 @@ class UNet(nn.Module):
         widths = [scale * width for scale in SCALES]
         self.down = nn.ModuleList([Layers(3, widths[0], 2)])
         self.up = nn.ModuleList()
-        for finer, coarser in zip(widths, widths[1:], strict=False):
+        for finer, coarser in pairwise(widths):
             self.down.append(Layers(finer, coarser, 3, stride=2))
             self.up.append(Layers(finer + coarser, finer, 2 if finer == widths[0] else 3))
         self.tail = nn.Conv2d(widths[0], 3, 1)
@@ -77,4 +79,5 @@ class UNet(nn.Module):
             enlarged = functional.interpolate(maps, scale_factor=2.0, mode="bilinear")
             maps = layers(torch.cat([enlarged, finer], 1))
         noise = _SPREAD * self.tail(maps)[..., :height, :width]
-        return (images - noise).clamp(0, 255)
+        rectified: Tensor = (images - noise).clamp(0, 255)
+        return rectified

@@ -10,10 +10,10 @@ import torch
 from tests.scanned import ATTACKED, names, pixels, save, settings, table
 from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
+from uap_lightning.jobs.listing import Listing
 from uap_lightning.jobs.scan import scan
 from uap_lightning.jobs.scanning.aligned import Aligned
 from uap_lightning.jobs.scanning.folder import Folder
-from uap_lightning.jobs.scanning.listing import Listing
 from uap_lightning.jobs.scanning.on_ray import OnRay
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from uap_lightning.core.terminal import progress_bar
-from uap_lightning.jobs.classify import decoded
+from uap_lightning.jobs.classify import Files, decoded
+from uap_lightning.jobs.listing import Listing
 from uap_lightning.jobs.scanning.aligned import Aligned
-from uap_lightning.jobs.scanning.listing import Listing
-from uap_lightning.jobs.scanning.looking import Files
 
 Seen = TypeVar("Seen")
 

@@ -7,13 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from uap_lightning.data.decoding import Pixels
+from uap_lightning.jobs.classify import Files
 from uap_lightning.jobs.part import name_of
 from uap_lightning.jobs.scanning.aligned import stacked
 from uap_lightning.streams.search import Filters, Looked, Pattern
-
-# Each file of a batch with its pixels, or why it has none.
-Files = list[tuple[Path, Pixels | str]]
 
 
 def images_of(files: Files) -> Tensor:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from uap_lightning.jobs.scanning.listing import Listing
+from uap_lightning.jobs.listing import Listing
 
 
 def test_a_listing_gives_back_every_name_once():
