@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.perturbations.ball import Ball
-from uap_lightning.perturbations.sampling import PerturbationSampler, _moved, draw_pairs, varied
+from uap_lightning.perturbations.sampling import (
+    CHANCES,
+    PerturbationSampler,
+    draw_pairs,
+    moved,
+    varied,
+)
 
 
 def test_the_sampler_adds_members_of_the_set_to_a_share_of_the_images():
@@ -46,8 +52,10 @@ def test_relatives_of_perturbations_stay_in_the_ball(seed, ball):
     assert (sizes <= norm.eps * (1 + 1e-4)).all()
     assert (sizes > 0.2 * norm.eps).all()
     # flips, rolls, orders of channels and signs keep the values
-    moved = _moved(rho[0], generator)
-    torch.testing.assert_close(moved.abs().flatten().sort()[0], rho[0].abs().flatten().sort()[0])
+    relatives = moved(rho, torch.rand(3, 10, generator=generator))
+    for relative, own in zip(relatives, rho, strict=True):
+        values = [x.abs().flatten().sort()[0] for x in (relative, own)]
+        torch.testing.assert_close(*values)
 
 
 @pytest.mark.parametrize("vary", [False, True])
@@ -77,11 +85,10 @@ def test_weights_decide_how_often_each_is_drawn():
 
 
 def test_relatives_are_mixed_with_another_and_weakened_at_times():
-    generator = torch.Generator().manual_seed(0)
     # Values tell what a relative is made of: 1 is one's own, 1000 the other's.
     rho, other = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
     rho[0, 0, 0], other[0, 0, 0] = 1.0, 1000.0
-    relatives = [varied(rho, other, generator).abs() for _ in range(1000)]
+    relatives = [relative.abs() for relative in relatives_of(rho, other, 1000)]
     mixed = [relative for relative in relatives if relative.max() > 100]
     alone = [relative.max().item() for relative in relatives if relative.max() <= 100]
     assert 0.25 < len(mixed) / 1000 < 0.35
@@ -165,15 +172,18 @@ def test_steps_and_seeds_do_not_repeat_each_other():
 
 
 def relatives_of(rho, other, count):
-    generator = torch.Generator().manual_seed(0)
-    return [varied(rho, other, generator) for _ in range(count)]
+    """Relatives of a perturbation, mixed with another at times."""
+    chances = torch.rand(count, CHANCES, generator=torch.Generator().manual_seed(0))
+    which = torch.zeros(count, dtype=torch.long)
+    return [*varied(torch.stack([rho, other]), which, which + 1, chances)]
 
 
 def test_every_treatment_happens_as_often_as_said():
     """Each relative is looked up among all treatments of a perturbation, by brute force."""
     rho = torch.arange(1.0, 28.0).view(3, 3, 3)
     counts = Counter()
-    moved = [_moved(rho, torch.Generator().manual_seed(seed)) for seed in range(600)]
+    chances = torch.rand(600, 10, generator=torch.Generator().manual_seed(0))
+    relatives = moved(rho.expand(600, -1, -1, -1), chances)
     table = {}
     for order in permutations(range(3)):
         for down, right, up, mirror, turned in product(range(3), range(3), *[(False, True)] * 3):
@@ -184,7 +194,7 @@ def test_every_treatment_happens_as_often_as_said():
             x = x[:, :, [2, 1, 0]] if mirror else x
             x = torch.stack([m.T for m in x]) if turned else x
             table[tuple(x.flatten().tolist())] = (order, down, right, up, mirror, turned)
-    for x in moved:
+    for x in relatives:
         sign = 1 if float(x.sum()) > 0 else -1
         found = table[tuple((sign * x).flatten().tolist())]
         counts["negated"] += sign < 0

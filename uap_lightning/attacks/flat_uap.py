@@ -19,7 +19,7 @@ def flat_uap(
     norm: Ball,
     seed: int,
     *,
-    noise: float = 0.4,
+    noise: float = 0.6,
     least_crop: float = 0.3,
     steps: int = 160,
     batch_size: int = 8,

@@ -8,6 +8,10 @@ from torch import Tensor
 from uap_lightning.core.errors import UapError
 from uap_lightning.perturbations.ball import Ball
 
+# Draws that make a relative: ten move it, ten the other one, five mix and weaken.
+_MOVES = 10
+CHANCES = 2 * _MOVES + 5
+
 
 @dataclass
 class PerturbationSampler:
@@ -58,26 +62,32 @@ class PerturbationSampler:
             clamp(I + rho, 0, 255) where the coin fell so and I elsewhere, and the coins (bool, N).
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        self.perturbations = self.perturbations.to(images.device)
+        device = images.device
+        self.perturbations = self.perturbations.to(device)
         size = len(images) if size is None else size
         which = self._draw(size, generator)
         coin = torch.rand(size, generator=generator) < self.share
-        rho = self.perturbations[which.to(images.device)]
+        others = self._draw(size, generator)
+        chances = torch.rand(size, CHANCES, generator=generator)
+        exponent = torch.rand(size, generator=generator)
+        # All is drawn on the processor, so that a device is not waited for, and done there once
+        # for all images that are perturbed.
+        mine = torch.arange(size) if positions is None else torch.tensor(positions)
+        hit = coin[mine].nonzero()[:, 0]
+        drawn = mine[hit]
         if self.vary:
-            others = self._draw(size, generator)
-            mixed = zip(rho, self.perturbations[others.to(images.device)], strict=True)
-            rho = torch.stack([varied(one, other, generator) for one, other in mixed])
+            rho = varied(self.perturbations, which[drawn], others[drawn], chances[drawn])
+        else:
+            rho = self.perturbations[which[drawn].to(device)]
         if self.strengths is not None:
             low, high = self.strengths
-            factor = low * (high / low) ** torch.rand(size, generator=generator)
-            rho = rho * factor.to(images.device)[:, None, None, None]
+            factor = low * (high / low) ** exponent[drawn]
+            rho = rho * factor.to(device)[:, None, None, None]
         elif self.vary:
             rho = self.norm.project(rho)
-        if positions is not None:
-            rho, coin = rho[positions], coin[positions]
-        coin = coin.to(images.device)
-        perturbed = (images + rho).clamp(0, 255)
-        return torch.where(coin[:, None, None, None], perturbed, images), coin
+        hit = hit.to(device)
+        perturbed = images.index_copy(0, hit, (images[hit] + rho).clamp(0, 255))
+        return perturbed, coin[mine].to(device)
 
     def _draw(self, size: int, generator: torch.Generator) -> Tensor:
         """Which perturbation each of ``size`` images gets: int64."""
@@ -86,35 +96,59 @@ class PerturbationSampler:
         return torch.multinomial(self.weights, size, replacement=True, generator=generator)
 
 
-def varied(rho: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
-    """A random relative of a perturbation: 3 x H x W.
+def varied(perturbations: Tensor, which: Tensor, others: Tensor, chances: Tensor) -> Tensor:
+    """A random relative of each of some perturbations: N x 3 x S x S.
 
     Flips, transposition, a roll, negation and an order of the channels, each at random; at times
     a mixture with another perturbation so treated, which may be larger than either; at times
     weakened, to half its strength at least.
 
     Args:
-        rho: 3 x H x W; square.
-        other: what it is mixed with.
-        generator: of the draws.
+        perturbations: P*, K x 3 x S x S.
+        which: the perturbation that each is a relative of, N.
+        others: what each is mixed with, N.
+        chances: even draws from 0 to below 1 that decide all this, N x ``CHANCES``.
     """
-    relative = _moved(rho, generator)
-    mix, weaken, a, b, strength = torch.rand(5, generator=generator).tolist()
-    if mix < 0.3:
-        relative = (0.4 + 0.6 * a) * relative + (0.4 + 0.6 * b) * _moved(other, generator)
-    return relative * (0.5 + 0.5 * strength) if weaken < 0.3 else relative
+    device = perturbations.device
+    relatives = moved(perturbations[which.to(device)], chances[:, :_MOVES])
+    mix, weaken, a, b, strength = chances[:, 2 * _MOVES :].T
+    mixed = (mix < 0.3).nonzero()[:, 0]
+    joined = moved(perturbations[others[mixed].to(device)], chances[mixed, _MOVES : 2 * _MOVES])
+    own = torch.where(mix < 0.3, 0.4 + 0.6 * a, 1.0)
+    own = torch.where(weaken < 0.3, own * (0.5 + 0.5 * strength), own)
+    other = torch.where(weaken < 0.3, 0.5 + 0.5 * strength, 1.0) * (0.4 + 0.6 * b)
+    relatives = relatives * own.to(device)[:, None, None, None]
+    return relatives.index_add_(
+        0, mixed.to(device), joined * other[mixed].to(device)[:, None, None, None]
+    )
 
 
-def _moved(rho: Tensor, generator: torch.Generator) -> Tensor:
-    flip, mirror, transpose, negate, permute = torch.rand(5, generator=generator).tolist()
-    down = int(torch.randint(rho.shape[1], (), generator=generator))
-    right = int(torch.randint(rho.shape[2], (), generator=generator))
-    order = torch.randperm(3, generator=generator)
-    axes = [axis for axis, chance in ((1, flip), (2, mirror)) if chance < 0.5]
-    moved = rho.roll((down, right), (1, 2)).flip(axes)
-    moved = moved.transpose(1, 2) if transpose < 0.5 else moved
-    moved = moved[order.to(rho.device)] if permute < 0.25 else moved
-    return -moved if negate < 0.5 else moved
+def moved(rho: Tensor, chances: Tensor) -> Tensor:
+    """Flipped, rolled, transposed, negated perturbations in an order of their channels.
+
+    Args:
+        rho: N x 3 x S x S.
+        chances: even draws from 0 to below 1, N x 10: whether to flip, mirror, transpose, negate
+            and permute, how far to roll down and right, and three that make the order.
+    """
+    count, _, side, _ = rho.shape
+    flip, mirror, transpose, negate, permute = (
+        chances[:, :5] < torch.tensor([0.5, 0.5, 0.5, 0.5, 0.25])
+    ).T
+    down, right = (chances[:, 5:7] * side).long().T
+    order = torch.where(permute[:, None], chances[:, 7:10].argsort(1), torch.arange(3))
+    sign = torch.where(negate, -1.0, 1.0)
+    # Where each row and column comes from, and with them each pixel: one gather moves all.
+    places = torch.arange(side)
+    rows, columns = (places - down[:, None]) % side, (places - right[:, None]) % side
+    rows = torch.where(flip[:, None], rows.flip(1), rows).to(rho.device)
+    columns = torch.where(mirror[:, None], columns.flip(1), columns).to(rho.device)
+    pixels = rows[:, :, None] * side + columns[:, None]
+    turned = transpose.to(rho.device)[:, None, None]
+    pixels = torch.where(turned, pixels.transpose(1, 2), pixels).flatten(1)
+    channels = rho[torch.arange(count, device=rho.device)[:, None], order.to(rho.device)]
+    gathered = channels.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1))
+    return gathered.view_as(rho) * sign.to(rho.device)[:, None, None, None]
 
 
 @dataclass(frozen=True)
