@@ -108,7 +108,7 @@ class RectifierModule(LightningModule):
         """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
         rectified = self.rectifier(batch["input"])
         loss = self.loss(rectified, batch["image"], batch["prediction"]) * batch.get("weight", 1.0)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.log("train/loss", loss, sync_dist=True)
         return loss
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

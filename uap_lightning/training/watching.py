@@ -160,10 +160,14 @@ class WatchTraining(Callback):
 
     Args:
         watch: is part of the checkpoint, so that a training that goes on decides the same.
+
+    Attributes:
+        latest: the loss that was looked at last.
     """
 
     def __init__(self, watch: LossWatch) -> None:
         self.watch = watch
+        self.latest: float | None = None
         self._waiting: list[Tensor] = []
 
     def on_train_batch_end(  # type: ignore[override]
@@ -208,6 +212,7 @@ class WatchTraining(Callback):
             self._waiting = []
             for loss in cast(Tensor, losses).tolist():
                 self.watch.see(loss)
+                self.latest = loss
 
 
 def _check_finite(state: Mapping[str, Tensor], step: int, steps: int) -> None:
