@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import convolutional, photographs
+from uap_lightning.attacks import data_free as module
 from uap_lightning.attacks.data_free import data_free, received_activations
 from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.core.errors import UapError
@@ -24,7 +25,7 @@ def test_received_activations_are_what_the_layers_are_given():
     assert len(activations) == 2  # the hooks are gone
 
 
-@pytest.mark.parametrize("prior", ["none", "range"])
+@pytest.mark.parametrize("prior", ["natural", "none", "range"])
 def test_a_data_free_perturbation_excites_the_layers(prior):
     network, images = convolutional(), photographs(12)
     norm = Ball(math.inf, 10.0)
@@ -49,12 +50,17 @@ def test_data_free_says_what_it_cannot_use(network, images, labels, linf):
         data_free(network, images, labels, linf, 0)
     with pytest.raises(UapError, match="attack has prior photos"):
         data_free(network, images, labels, linf, 0, prior="photos")
+    for setting in ({"contrast": -1.0}, {"depth": 0.0}, {"depth": 1.1}):
+        with pytest.raises(UapError, match=next(iter(setting))):
+            data_free(network, images, labels, linf, 0, **setting)
 
 
+@pytest.mark.parametrize("depth", [1.0, 0.5])
 @pytest.mark.parametrize("ball", [(math.inf, 8.0), (2.0, 60.0)])
-def test_the_first_step_raises_the_logarithms_of_the_layers_lengths(ball):
+def test_the_first_step_raises_the_logarithms_of_the_layers_lengths(ball, depth):
     network, norm = convolutional(), Ball(*ball)
-    crafted = data_free(network, photographs(12), torch.zeros(8), norm, 4, steps=1, step_size=0.5)
+    given = (network, photographs(12), torch.zeros(8), norm, 4)
+    crafted = data_free(*given, steps=1, step_size=0.5, prior="none", depth=depth)
     drawn = torch.rand((3, 12, 12), generator=torch.Generator().manual_seed(4)) * 2 - 1
     length = float(drawn.abs().max() if norm.p == math.inf else drawn.square().sum().sqrt())
     start = (0.5 * norm.eps / length * drawn).requires_grad_()
@@ -62,7 +68,8 @@ def test_the_first_step_raises_the_logarithms_of_the_layers_lengths(ball):
     image = ((colour + start).clamp(0, 255)[None] - 127.5) / 127.5
     hidden = network.model[:3](image)
     last = network.model[3:8](hidden)
-    product = hidden.square().sum().sqrt() * last.square().sum().sqrt()
+    product = hidden.square().sum().sqrt()
+    product = product * last.square().sum().sqrt() if depth == 1 else product
     (up,) = torch.autograd.grad(product.log(), start)
     step = up.sign() if norm.p == math.inf else up / up.square().sum().sqrt()
     rho = start.detach() + 0.5 * norm.eps * step
@@ -70,3 +77,18 @@ def test_the_first_step_raises_the_logarithms_of_the_layers_lengths(ball):
         rho = rho * min(1.0, norm.eps / float(rho.norm()))
     rho = rho.clamp(-norm.eps, norm.eps)
     torch.testing.assert_close(crafted.rho, rho, rtol=1e-3, atol=1e-3)
+
+
+def test_natural_images_are_noise_around_the_mean_colour_anew_in_each_step(monkeypatch):
+    network, seen = convolutional(), []
+    network.register_forward_hook(lambda _, inputs, answer: seen.append(inputs[0].detach()))
+    start = module.random_start
+    monkeypatch.setattr(module, "random_start", lambda *given: 0 * start(*given))
+    norm = Ball(math.inf, 1e-6)
+    data_free(network, photographs(64), torch.zeros(8), norm, 0, steps=2, batch_size=3, contrast=7)
+    images = torch.cat(seen)
+    colour = torch.tensor([123.7, 116.8, 103.9])[:, None, None]
+    assert images.shape == (6, 3, 64, 64)
+    assert torch.allclose((images - colour).std((2, 3)), torch.full((6, 3), 7.0), rtol=1e-3)
+    likeness = torch.corrcoef(images[:, 0].flatten(1))
+    assert likeness.fill_diagonal_(0).abs().max() < 0.9

@@ -1,10 +1,11 @@
 """Procedural perturbations have the bound, the spectrum and the values that their kind says."""
 
+import numpy as np
 import pytest
 import torch
 
 from uap_lightning.perturbations import procedural as module
-from uap_lightning.perturbations.procedural import KINDS, procedural
+from uap_lightning.perturbations.procedural import KINDS, natural_noise, procedural
 
 SIZE = 64
 
@@ -77,3 +78,17 @@ def test_waves_have_few_frequencies(maker):
         energy = torch.fft.fft2(maker(SIZE, generator)).abs().square().sum(0).flatten()
         most = energy.sort(descending=True).values
         assert float(most[: len(most) // 4].sum() / most.sum()) > 0.8
+
+
+def test_natural_noise_has_the_spectrum_of_photographs():
+    """The power that numpy finds falls with the square of the frequency; channels are unlike."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.stack([natural_noise(64, generator) for _ in range(20)])
+    assert torch.allclose(noise.std((2, 3)), torch.ones(20, 3), atol=1e-4)
+    power = np.square(np.abs(np.fft.fft2(noise.numpy()))).mean((0, 1))
+    frequencies = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(64)[None])
+    inside = (frequencies > 0.05) & (frequencies < 0.45)
+    slope = np.polyfit(np.log(frequencies[inside]), np.log(power[inside]), 1)[0]
+    assert -2.15 < slope < -1.85
+    channels = torch.corrcoef(noise.transpose(0, 1).flatten(1)).fill_diagonal_(0)
+    assert channels.abs().max() < 0.3

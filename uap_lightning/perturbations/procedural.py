@@ -50,6 +50,16 @@ def procedural(count: int, size: int, seed: int) -> Tensor:
     return torch.stack(made) if made else torch.empty(0, 3, size, size)
 
 
+def natural_noise(size: int, generator: torch.Generator) -> Tensor:
+    """Noise with the spectrum of photographs, 3 x size x size, of deviation 1 in each channel.
+
+    Its amplitude falls with the frequency, as that of natural images does (Field, JOSA A 1987).
+    """
+    noise = _filtered(_noise(size, generator), _frequencies(size).clamp_min(1 / size).pow(-1.0))
+    scaled: Tensor = noise / noise.flatten(1).std(dim=1).clamp_min(1e-12)[:, None, None]
+    return scaled
+
+
 def _finish(pattern: Tensor, generator: torch.Generator) -> Tensor:
     """Mix the colours, squash, and scale to the bound."""
     independent = _uniform(0.0, 1.0, generator)
