@@ -123,6 +123,50 @@ def test_answers_are_matched_from_their_step_on_and_of_each_network_in_turn(
     assert all(parameter.grad is None for parameter in other.parameters())
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_steps_use_the_compiled_rectifier_and_nothing_else_does(
+    tmp_path, monkeypatch, precision
+):
+    """A compiler that counts calls stands in for PyTorch's, which takes a minute."""
+    called = []
+
+    def count(forward):
+        def run(x):
+            called.append((tuple(x.shape), torch.is_autocast_enabled("cpu")))
+            return forward(x)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", count)
+    words = ["rectifier.training.steps=4", f"rectifier.training.precision={precision}"]
+    torch.manual_seed(0)
+    given = trained(tmp_path, *words, "rectifier.training.compile=true")
+    cfg, data, _, bank, module = given
+    fitted(cfg, data, bank, module)
+    size = cfg.rectifier.training.batch_size
+    assert called == [((size, 3, 32, 32), precision == "bf16-mixed")] * 5  # one of them the trial
+    torch.manual_seed(0)
+    plain = trained(tmp_path, *words)
+    fitted(plain[0], plain[1], plain[3], plain[4])
+    assert len(called) == 5
+    for ours, theirs in zip(
+        module.rectifier.parameters(), plain[4].rectifier.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_rectifier_that_cannot_be_compiled_is_said_in_one_sentence(network, monkeypatch):
+    def broken(forward):
+        def run(x):
+            raise RuntimeError("no C++ compiler\n\nsecond line")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(UapError, match=r"compile is true .*\(RuntimeError: no C\+\+ compiler\):"):
+        module_of(network).compile_rectifier(torch.zeros(2, 3, 32, 32))
+
+
 def trained(tmp_path, *overrides):
     cfg = typed_config("train", *QUICK_TRAIN, *overrides, output=tmp_path / "out")
     data, network = load_data_and_network(cfg)

@@ -161,6 +161,7 @@ class TrainingConfig:
     steps: int = MISSING
     precision: str = MISSING
     gradient_clip: float | None = None
+    compile: bool = False
     perturbed_share: float = MISSING
     vary: bool = MISSING
     strengths: list[float] | None = None

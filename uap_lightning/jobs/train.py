@@ -234,6 +234,12 @@ def fit(
     """Train the rectifier on what is drawn; a callback fits the detector at the end."""
     log.info("Training %s with %d perturbations", cfg.rectifier.name, len(sampler.perturbations))
     crops = TrainingDataModule(data.train, sampler, training.batch_size, cfg.seed, data.num_workers)
+    if training.compile:
+        log.info("Compiling the rectifier")
+        device = trainer.strategy.root_device
+        batch = torch.full((training.batch_size, 3, data.crop, data.crop), 127.0, device=device)
+        with trainer.precision_plugin.forward_context():
+            module.to(device).compile_rectifier(batch)
     with interruptible(trainer):
         trainer.fit(module, datamodule=crops, ckpt_path=resume)
     if trainer.global_step != trainer.max_steps:

@@ -76,6 +76,7 @@ class RectifierModule(LightningModule):
         self.matching_from = matching_from
         self.matched = nn.ModuleList([network, *matched])
         self.first_matched = 0
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.strict_loading = False
@@ -85,6 +86,28 @@ class RectifierModule(LightningModule):
     def guard(self) -> Guard:
         """The defence as it stands."""
         return Guard(self.network, self.rectifier, self.detector)
+
+    def compile_rectifier(self, batch: Tensor) -> None:
+        """Let the training steps use a compiled rectifier, and try it on a batch.
+
+        Args:
+            batch: images as a step has them, on the module's device and in its precision.
+
+        Raises:
+            UapError: PyTorch cannot compile it here.
+        """
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self.rectifier.forward)
+        try:
+            compiled(batch).sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # of the compiler, the C++ or the GPU's tools: they share none
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise UapError(
+                f"rectifier.training.compile is true and PyTorch cannot compile the rectifier here "
+                f"({type(error).__name__}: {reason}): install what it names, such as a C++ "
+                "compiler, or set it to false."
+            ) from error
+        self.rectifier.zero_grad()
+        self._compiled = compiled
 
     def loss(self, rectified: Tensor, clean: Tensor, prediction: Tensor) -> Tensor:
         """The loss of rectified images: N x 3 x H x W, the same clean, their classes (N)."""
@@ -106,7 +129,8 @@ class RectifierModule(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
-        rectified = self.rectifier(batch["input"])
+        rectify = self._compiled or self.rectifier
+        rectified = rectify(batch["input"])
         loss = self.loss(rectified, batch["image"], batch["prediction"]) * batch.get("weight", 1.0)
         self.log("train/loss", loss, sync_dist=True)
         return loss
