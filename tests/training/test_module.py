@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader
 from tests.tiny import QUICK_TRAIN, composed, convolutional, photographs, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
+from uap_lightning.jobs.building import build_module, build_parts
 from uap_lightning.jobs.perturbing import read_further, sampler_of
 from uap_lightning.jobs.stages import build_trainer, count_steps, find_bank, load_data_and_network
 from uap_lightning.jobs.train import (
-    build_module,
-    build_parts,
     detector_sample,
     fit,
     training_condition,

@@ -1,20 +1,20 @@
 """The whole way, from photographs to a tested defence."""
 
 import logging
-from functools import partial
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from uap_lightning.core.device import is_first
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, digest_of_file, write_atomically, write_json
 from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_defense
-from uap_lightning.jobs.config import arguments_of, build
+from uap_lightning.jobs.building import build_module, build_parts
+from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
@@ -29,7 +29,6 @@ from uap_lightning.jobs.stages import (
     find_bank,
     interruptible,
     load_data_and_network,
-    load_network,
     metrics_of,
     test,
 )
@@ -155,51 +154,6 @@ def training_condition(
         "detector": cfg.detector.name,
         "seed": cfg.seed,
     }
-
-
-def build_parts(cfg: TrainConfig, size: int) -> tuple[nn.Module, nn.Module]:
-    """Rectifier and detector of the config, tried on a grey image before any work.
-
-    Raises:
-        UapError: one of them does not take images of side ``size``.
-    """
-    rectifier, detector = (build(p.model, nn.Module) for p in (cfg.rectifier, cfg.detector))
-    grey = torch.full((1, 3, size, size), 127.0)
-    try:
-        with torch.no_grad():
-            detector(grey - rectifier(grey))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UapError(
-            f"rectifier={cfg.rectifier.name} and detector={cfg.detector.name} do not take images "
-            f"of side {size} ({' '.join(str(error).split())}): correct rectifier.model, "
-            "detector.model or data.crop."
-        ) from error
-    return rectifier, detector
-
-
-def build_module(
-    cfg: TrainConfig,
-    network: TargetNetwork,
-    parts: tuple[nn.Module, nn.Module],
-    condition: Condition,
-) -> RectifierModule:
-    """The LightningModule of the config around its rectifier and detector."""
-    training = cfg.rectifier.training
-    if training is None:
-        return RectifierModule(network, *parts, condition)
-    matched = training.loss.matched_networks
-    return RectifierModule(
-        network,
-        *parts,
-        condition,
-        cross_entropy=training.loss.cross_entropy,
-        reconstruction=training.loss.reconstruction,
-        matching=training.loss.matching,
-        matching_from=training.loss.matching_from,
-        matched=[load_network(node, cfg.accelerator) for node in matched],
-        optimizer=build(training.optimizer, partial),
-        scheduler=build(training.scheduler, partial) if training.scheduler else None,
-    )
 
 
 def find_checkpoint(cfg: TrainConfig, folder: Path, condition: Condition) -> str | None:
