@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from tests.tiny import typed_config
-from uap_lightning.attacks import adaptive as module
-from uap_lightning.attacks.adaptive import WAYS, Step, adaptive, fooling_of_guard
+from uap_lightning.attacks import adaptive_ways as module
+from uap_lightning.attacks.adaptive import adaptive, fooling_of_guard
+from uap_lightning.attacks.adaptive_ways import WAYS, Step
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.attacks.registry import recorded
 from uap_lightning.core.errors import UapError

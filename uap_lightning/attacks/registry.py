@@ -10,6 +10,7 @@ from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.flat_uap import flat_uap
 from uap_lightning.attacks.generator import generator
 from uap_lightning.attacks.hidden_uap import hidden_uap
+from uap_lightning.attacks.random_search import random_search
 from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.attacks.robust_uap import robust_uap
 from uap_lightning.attacks.sga import sga
@@ -27,6 +28,7 @@ ATTACKS: Mapping[str, Callable[..., Universal]] = {
     "flat_uap": flat_uap,
     "generator": generator,
     "hidden_uap": hidden_uap,
+    "random_search": random_search,
     "random_signs": random_signs,
     "robust_uap": robust_uap,
     "sga": sga,
@@ -48,7 +50,7 @@ def recorded(attack: Attack, settings: Mapping[str, object]) -> dict[str, object
     """
     function = getattr(attack, "func", attack)
     arguments = {k: v for k, v in settings.items() if not (k == "name" or k.startswith("_"))}
-    if function is adaptive:
+    if function is adaptive or arguments.get("defense") is not None:
         # Another defence in the same folder is another attack, and the same one elsewhere is not.
         arguments["defense"] = load_defense(str(arguments.get("defense"))).digest
     for name, known in ATTACKS.items():
