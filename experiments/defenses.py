@@ -1,5 +1,6 @@
 """The defences that an experiment compares: trained folders, and rectifiers without training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,24 @@ def entries(folders: list[Path], rectifiers: list[str], size: int) -> list[Entry
             "run of its own (name=NAME)."
         )
     return found
+
+
+def check_unseen_photographs(entry: Entry, tested_on: Mapping[str, str]) -> None:
+    """Refuse a defence that was trained on photographs of the test.
+
+    Args:
+        entry: the defence.
+        tested_on: names of the test photographs by their identities.
+
+    Raises:
+        UapError: it was.
+    """
+    shared = [name for key, name in tested_on.items() if key in entry.trained_on]
+    if shared:
+        raise UapError(
+            f"{entry.name} was trained on {len(shared)} of the {len(tested_on)} test "
+            f"photographs (such as {shared[0]}): expected none; test on others (data.test_root)."
+        )
 
 
 @torch.no_grad()

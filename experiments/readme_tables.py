@@ -2,8 +2,8 @@
 
 ``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
 ``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--adaptive FILE``, ``--extension
-FOLDER``, ``--learning FILE`` and ``--place FILE`` put new results there first. A table whose
-results are not there has no block in any page.
+FOLDER``, ``--learning FILE``, ``--place FILE`` and ``--per-image FILE`` put new results there
+first. A table whose results are not there has no block in any page.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments.ablation_tables import extension_table, learning_table
 from experiments.leaderboard_tables import Place, leaderboard_table, provenance_table
 from experiments.stream_tables import attackers_table, memory_table, stream_table
-from experiments.unseen_tables import adaptive_table, unseen_matrix, unseen_table
+from experiments.unseen_tables import adaptive_table, per_image_table, unseen_matrix, unseen_table
 from uap_lightning.core.storage import make_folder, read_as, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
@@ -117,6 +117,8 @@ def tables() -> dict[str, str]:
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
     if any((RESULTS / "adaptive").glob("*.json")):
         found["adaptive"] = adaptive_table(RESULTS / "adaptive")
+    if any((RESULTS / "per_image").glob("*.json")):
+        found["per_image"] = per_image_table(RESULTS / "per_image")
     if any((RESULTS / "extension").glob("*.json")):
         found["extension"] = extension_table(RESULTS / "extension")
     if (RESULTS / "learning.json").is_file():
@@ -199,6 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--extension", type=Path, help="folder of experiments.extension_ablation")
     options.add_argument("--learning", type=Path, help="learning_ablation.json")
     options.add_argument("--place", type=Path, help="results.json of experiments.leaderboard")
+    options.add_argument("--per-image", type=Path, help="results.json of experiments.per_image")
     chosen = options.parse_args(arguments)
     if chosen.quickstart is not None:
         take(chosen.quickstart, RESULTS / "quickstart.json")
@@ -226,6 +229,8 @@ def main(arguments: list[str] | None = None) -> None:
         read_as(chosen.place, Place, "a place of leaderboard")
         name = f"{{network}}-{{size}}-{chosen.place.parent.name}.json"
         take_stream(chosen.place, RESULTS / "leaderboard" / name)
+    if chosen.per_image is not None:
+        take_stream(chosen.per_image, RESULTS / "per_image" / "{network}-{size}.json")
     render(PAGES)
 
 

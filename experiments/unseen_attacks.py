@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.defenses import Entry, cost, entries
+from experiments.defenses import Entry, check_unseen_photographs, cost, entries
 from experiments.detection import area, hits
 from experiments.render import write_figure
 from experiments.stream import curve
@@ -112,12 +112,7 @@ def row(setting: Setting, entry: Entry, strengths: list[float]) -> list[Cell]:
     Raises:
         UapError: it was trained on one of them, or on a photograph of the test.
     """
-    shared = [name for key, name in setting.tested_on.items() if key in entry.trained_on]
-    if shared:
-        raise UapError(
-            f"{entry.name} was trained on {len(shared)} of the {len(setting.tested_on)} test "
-            f"photographs (such as {shared[0]}): expected none; test on others (data.test_root)."
-        )
+    check_unseen_photographs(entry, setting.tested_on)
     seen = [
         name
         for name, (rho, _) in setting.patterns.items()

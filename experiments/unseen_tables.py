@@ -47,6 +47,56 @@ class Unseen:
         return f"{self.network}, {self.size} px"
 
 
+@dataclass(frozen=True)
+class Line:
+    """A defence against an attack on each image; rates in percent of the clean accuracy.
+
+    Attributes:
+        defense: its name, or ``no defence``.
+        clean: accuracy on clean images.
+        attacked: accuracy on attacked ones.
+        ci95: of ``attacked``, over photographs.
+        detected: share of the attacked images that the detector takes for perturbed.
+        eps: largest change of a pixel.
+        steps: of the attack.
+        n_photographs: attacked.
+    """
+
+    defense: str
+    clean: float
+    attacked: float
+    ci95: tuple[float, float]
+    detected: float
+    eps: float
+    steps: int
+    n_photographs: int
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """A ``results.json`` of experiments.per_image: nothing of it may be left out.
+
+    Attributes:
+        schema: of this file.
+        status: how the run ended.
+        network: classifier.
+        size: side of the images.
+        seed: of the order of the photographs.
+        command: that made it.
+        version: of this package.
+        lines: one for each defence, ``no defence`` first.
+    """
+
+    schema: int
+    status: Literal["ok"]
+    network: str
+    size: int
+    seed: int
+    command: str
+    version: str
+    lines: list[Line]
+
+
 def read_unseen(folder: Path) -> list[Unseen]:
     """The results of a folder.
 
@@ -114,4 +164,23 @@ def adaptive_table(folder: Path) -> str:
         names = [str(row.rectifier), str(row.detector), norm_label(row.test_norm)]
         cells = [*map(for_markdown, names), *(cell(row, key).text() for key in shown)]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def per_image_table(folder: Path) -> str:
+    """A line for each defence under an attack on each image.
+
+    Raises:
+        UapError: a file lacks an interval, the seed or the command that made it.
+    """
+    head = ["Classifier", "Defence", "clean", "attacked", "detected", "photographs"]
+    lines = [f"| {' | '.join(head)} |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    for file in sorted(folder.glob("*.json")):
+        result = read_as(file, PerImage, "results of per_image")
+        for found in result.lines:
+            low, high = found.ci95
+            seen = "" if found.defense == "no defence" else f"{found.detected:.1f} %"
+            rates = [f"{found.clean:.1f}", f"{found.attacked:.1f} [{low:.1f}, {high:.1f}]", seen]
+            names = [f"{result.network}, {result.size} px", for_markdown(found.defense)]
+            lines.append(f"| {' | '.join([*names, *rates, str(found.n_photographs)])} |")
     return "\n".join(lines)
