@@ -93,8 +93,13 @@ def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
     def free(budget: int) -> Tensor:
         return data_free(network, craft, predictions, LINF, 0, steps=2 * 2**budget).rho
 
+    def gd_uap(budget: int) -> Tensor:
+        steps, as_there = 2 * 2**budget, {"prior": "none", "depth": 1.0}
+        return data_free(network, craft, predictions, LINF, 0, steps=steps, **as_there).rho  # type: ignore[arg-type]
+
     return {
         "cosine_uap": gradient,
+        "GD-UAP": gd_uap,
         "data_free": free,
         "deepfool_uap_batched": batched,
         "deepfool_uap": exact,
