@@ -10,6 +10,7 @@ processes that it starts (pages of the mapped cache are the system's to drop):
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -84,14 +85,17 @@ def private_memory(root: int) -> int:
 def measure(words: list[str]) -> tuple[float, int]:
     """Seconds of a command, and the peak of its private memory in MiB."""
     started, peak = time.perf_counter(), 0
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said) as process,
+    ):
         while process.poll() is None:
             peak = max(peak, private_memory(process.pid))
             time.sleep(0.2)
-        assert process.stderr is not None
-        said = process.stderr.read().decode()
+        said.seek(0)
+        text = said.read().decode()
     if process.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: {said[-500:]}")
+        raise SystemExit(f"{' '.join(words)} failed: {text[-500:]}")
     return time.perf_counter() - started, peak
 
 
@@ -103,19 +107,20 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=_JOBS, default=list(_JOBS))
     parser.add_argument("--side", type=int, default=64)
     options = parser.parse_args()
-    smallest = options.folder / "images-64"
+    smallest = options.folder / f"images-64-of-{options.side}"
     generate(smallest, 64, options.side)
-    words = command("train", smallest, Path(), options.folder / "first", options.side)
-    measure(words)
+    measure(command("train", smallest, Path(), options.folder / "first", options.side))
     defense = options.folder / "first" / "train" / "defense"
     print("| what | images | seconds | memory at most, MiB |")
     print("| --- | ---: | ---: | ---: |")
     for job in options.jobs:
         for count in options.counts:
-            images = options.folder / f"images-{count}"
+            images = options.folder / f"images-{count}-of-{options.side}"
             generate(images, count, options.side)
-            work = options.folder / f"work-{job.replace(' ', '-')}-{count}"
-            seconds, peak = measure(command(job, images, defense, work, options.side))
+            # Empty, so that nothing is there already.
+            with tempfile.TemporaryDirectory(dir=options.folder) as work:
+                words = command(job, images, defense, Path(work), options.side)
+                seconds, peak = measure(words)
             print(f"| {job} | {count} | {seconds:.1f} | {peak} |", flush=True)
 
 

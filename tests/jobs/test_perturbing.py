@@ -126,7 +126,23 @@ def test_values_out_of_range_are_named():
         (["rectifier.training.strengths=[0,1]"], "strengths is"),
         (["rectifier.training.loss.matching=-1"], "matching -1"),
         (["rectifier.training.loss.matching_from=0.05"], "matching_from is 0.05"),
-        (["rectifier.training.loss.matching_from=2"], "matching_from is 2"),
+        (["rectifier.training.loss.matching_from=1"], "matching_from is 1"),
+        (["rectifier.training.loss.matching_from=0.5"], "and matching 0.0: expected one of"),
+        (
+            [
+                "rectifier.training.loss.matching_from=0.5",
+                "rectifier.training.loss.matching=1",
+                "rectifier.training.loss.reconstruction=0",
+            ],
+            "reconstruction 0.0 and matching 1.0: expected one of the first two",
+        ),
+        (
+            [
+                "rectifier.training.loss.matching=1",
+                "rectifier.training.loss.matched_networks=[{variant: 1}]",
+            ],
+            "matched_networks has an entry without _target_",
+        ),
         (
             [f"rectifier.training.loss.matched_networks=[{{_target_: {TINY}}}]"],
             "matched_networks names 1 and matching is 0",

@@ -21,6 +21,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.data.decoding import read_pixels, to_rgb
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs import predict as module
 from uap_lightning.jobs.classify import decoded, files_below, reader, rows
 from uap_lightning.jobs.part import COLUMNS, open_part
 from uap_lightning.jobs.predict import predict
@@ -522,7 +523,10 @@ def test_workers_of_ray_write_the_rows_of_one_process_and_go_on_from_its_part(
         for key in ("confidence", "score"):
             if row[key]:
                 assert float(other[key]) == pytest.approx(float(row[key]), abs=1e-3)
+        # Workers are given whole paths, which is what they tell of.
+        other["error"] = other["error"].replace(f"{Path.cwd()}/", "")
         assert {**row, "confidence": "", "score": ""} == {**other, "confidence": "", "score": ""}
+    assert not list(Path().glob(".names-*"))
 
 
 def test_without_ray_the_engine_is_refused_in_one_sentence(defense, images, monkeypatch):
@@ -533,3 +537,24 @@ def test_without_ray_the_engine_is_refused_in_one_sentence(defense, images, monk
     assert not Path("found.csv").exists()
     with pytest.raises(UapError, match="engine is dask: expected one of local, ray"):
         predict(settings(defense, "engine=dask"))
+    with pytest.raises(UapError, match="engine is ray and accelerator gpu: expected auto or cpu"):
+        predict(settings(defense, "engine=ray", "accelerator=gpu"))
+
+
+def test_the_names_that_workers_of_ray_read_lie_beside_the_output(defense, images, monkeypatch):
+    save(images, 5)
+    monkeypatch.setattr(module, "connect", lambda workers: None)
+    seen = []
+
+    def answers(build, batches, workers):
+        listing = build.args[1]
+        seen.append((listing.place, batches, workers))
+        answer = build()
+        yield from map(answer, range(batches))
+
+    monkeypatch.setattr(module, "answers", answers)
+    predict(settings(defense, "engine=ray", "num_workers=3", "batch_size=2", "output=found.csv"))
+    [(place, batches, workers)] = seen
+    assert place.parent.parent == Path.cwd()
+    assert (batches, workers) == (3, 3)
+    assert [row["file"] for row in table()] == [f"{n:03}.png" for n in range(5)]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tests.tiny import QUICK_TRAIN, composed, convolutional, photographs, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.detectors import DctSvm
-from uap_lightning.jobs.building import build_module, build_parts
+from uap_lightning.jobs.building import build_module, build_parts, load_matched
 from uap_lightning.jobs.perturbing import read_further, sampler_of
 from uap_lightning.jobs.stages import build_trainer, count_steps, find_bank, load_data_and_network
 from uap_lightning.jobs.train import (
@@ -116,9 +116,17 @@ def test_answers_are_matched_from_their_step_on_and_of_each_network_in_turn(
     names = ["tiny", "convolutional"]
     expected = [(step, names[step % 2]) for step in (3, 4, 5) for _ in range(2)]
     assert called == expected
+    # Outside of a training step, as in validation, all of them count.
+    far = (clean + 60 * torch.randn(clean.shape)).clamp(0, 255)
+    whole = module.loss(far, clean, batch["prediction"])
+    plain, apart = module.loss(far, clean, batch["prediction"], []), 0.0
+    for one in (network, other):
+        answers = [one(x).double().softmax(1) for x in (clean, far)]
+        apart += float((answers[0] * (answers[0] / answers[1]).log()).sum(1).mean())
+    assert float(whole - plain) == pytest.approx(apart / 2, rel=1e-3)
     checkpoint = {"state_dict": dict(module.state_dict())}
     module.on_save_checkpoint(checkpoint)
-    assert not any(key.startswith(("network", "matched")) for key in checkpoint["state_dict"])
+    assert not any(key.startswith(("network", "answering")) for key in checkpoint["state_dict"])
     assert all(parameter.grad is None for parameter in other.parameters())
 
 
@@ -164,6 +172,32 @@ def test_a_rectifier_that_cannot_be_compiled_is_said_in_one_sentence(network, mo
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(UapError, match=r"compile is true .*\(RuntimeError: no C\+\+ compiler\):"):
         module_of(network).compile_rectifier(torch.zeros(2, 3, 32, 32))
+
+
+def test_a_network_whose_answers_are_matched_is_loaded_before_the_work(tmp_path):
+    node = "{_target_: uap_lightning.networks.efficientnet_lite.efficientnet_lite, variant: 9}"
+    words = ["rectifier.training.loss.matching=1"]
+    words.append(f"rectifier.training.loss.matched_networks=[{node}]")
+    cfg = typed_config("train", *QUICK_TRAIN, *words, output=tmp_path / "out")
+    with pytest.raises(UapError, match=r"loss\.matched_networks\[0\]: "):
+        load_matched(cfg, 32)
+    assert load_matched(typed_config("train", *QUICK_TRAIN, output=tmp_path / "out"), 32) == []
+
+
+def test_trying_a_rectifier_leaves_its_statistics_alone(tmp_path, network):
+    words = [word for word in QUICK_TRAIN if "rectifier" not in word]
+    words += ["rectifier=unet", "rectifier.model.width=2"]
+    cfg = typed_config("train", *words, output=tmp_path / "out")
+    rectifier, _ = build_parts(cfg, 16)
+    fresh = [buffer for name, buffer in rectifier.named_buffers() if name.endswith("tracked")]
+    assert fresh
+    assert rectifier.training
+    module = module_of(network, rectifier)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch, "compile", lambda forward: forward)
+        module.compile_rectifier(torch.full((2, 3, 32, 32), 127.0))
+    assert not any(int(count) for count in fresh)
+    assert all(parameter.grad is None for parameter in rectifier.parameters())
 
 
 def trained(tmp_path, *overrides):

@@ -50,7 +50,7 @@ def recorded(attack: Attack, settings: Mapping[str, object]) -> dict[str, object
     """
     function = getattr(attack, "func", attack)
     arguments = {k: v for k, v in settings.items() if not (k == "name" or k.startswith("_"))}
-    if function is adaptive or arguments.get("defense") is not None:
+    if function in (adaptive, random_search) and arguments.get("defense") is not None:
         # Another defence in the same folder is another attack, and the same one elsewhere is not.
         arguments["defense"] = load_defense(str(arguments.get("defense"))).digest
     for name, known in ATTACKS.items():

@@ -1,5 +1,6 @@
-"""What a training is of: rectifier, detector, and the LightningModule around both."""
+"""What a training is built of: rectifier, detector, and the LightningModule around both."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -20,6 +21,9 @@ def build_parts(cfg: TrainConfig, size: int) -> tuple[nn.Module, nn.Module]:
         UapError: one of them does not take images of side ``size``.
     """
     rectifier, detector = (build(p.model, nn.Module) for p in (cfg.rectifier, cfg.detector))
+    modes = rectifier.training, detector.training
+    rectifier.eval()  # batch norm takes no single image, and counts what it sees
+    detector.eval()
     grey = torch.full((1, 3, size, size), 127.0)
     try:
         with torch.no_grad():
@@ -30,7 +34,29 @@ def build_parts(cfg: TrainConfig, size: int) -> tuple[nn.Module, nn.Module]:
             f"of side {size} ({' '.join(str(error).split())}): correct rectifier.model, "
             "detector.model or data.crop."
         ) from error
+    rectifier.train(modes[0])
+    detector.train(modes[1])
     return rectifier, detector
+
+
+def load_matched(cfg: TrainConfig, size: int) -> list[TargetNetwork]:
+    """The further networks whose answers are matched, on the run's device.
+
+    Raises:
+        UapError: the weights of one are missing, or it does not take images of side ``size``.
+    """
+    training = cfg.rectifier.training
+    nodes = [] if training is None else training.loss.matched_networks
+    found = []
+    for number, node in enumerate(nodes):
+        try:
+            network = load_network(node, cfg.accelerator)
+            network.classes(size)
+        except UapError as error:
+            key = f"rectifier.training.loss.matched_networks[{number}]"
+            raise UapError(f"{key}: {error}") from error
+        found.append(network)
+    return found
 
 
 def build_module(
@@ -38,12 +64,20 @@ def build_module(
     network: TargetNetwork,
     parts: tuple[nn.Module, nn.Module],
     condition: Condition,
+    matched: Sequence[TargetNetwork] = (),
 ) -> RectifierModule:
-    """The LightningModule of the config around its rectifier and detector."""
+    """The LightningModule of the config around its rectifier and detector.
+
+    Args:
+        cfg: of the run.
+        network: the target network.
+        parts: of :func:`build_parts`.
+        condition: what it is trained on.
+        matched: of :func:`load_matched`.
+    """
     training = cfg.rectifier.training
     if training is None:
         return RectifierModule(network, *parts, condition)
-    matched = training.loss.matched_networks
     return RectifierModule(
         network,
         *parts,
@@ -52,7 +86,7 @@ def build_module(
         reconstruction=training.loss.reconstruction,
         matching=training.loss.matching,
         matching_from=training.loss.matching_from,
-        matched=[load_network(node, cfg.accelerator) for node in matched],
+        matched=matched,
         optimizer=build(training.optimizer, partial),
         scheduler=build(training.scheduler, partial) if training.scheduler else None,
     )

@@ -129,11 +129,24 @@ class LossConfig:
     matched_networks: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # Earlier, the first losses would be compared with those of another sum.
-        if self.matching_from and not 0.1 <= self.matching_from <= 1:
+        # The first half of the losses are compared with one another, so they are of one sum.
+        late = self.matching_from != 0
+        if late and not 0.5 <= self.matching_from < 1:
             raise UapError(
                 f"rectifier.training.loss.matching_from is {self.matching_from}: expected 0, or "
-                "the share of the steps before answers are matched, from 0.1 to 1."
+                "the share of the steps before answers are matched, from 0.5 to below 1."
+            )
+        if late and not (self.matching > 0 and self.cross_entropy + self.reconstruction > 0):
+            raise UapError(
+                f"rectifier.training.loss.matching_from is {self.matching_from}, cross_entropy "
+                f"{self.cross_entropy}, reconstruction {self.reconstruction} and matching "
+                f"{self.matching}: expected one of the first two and matching above 0, because "
+                "matching joins what is there before it."
+            )
+        if not all("_target_" in node for node in self.matched_networks):
+            raise UapError(
+                "rectifier.training.loss.matched_networks has an entry without _target_: expected "
+                "what a file in conf/network says, such as {_target_: ..., variant: 1}."
             )
         if self.matched_networks and not self.matching:
             raise UapError(

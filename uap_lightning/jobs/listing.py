@@ -1,4 +1,4 @@
-"""The files of a folder in random order, without holding their names."""
+"""The files of a folder in any order, without holding their names."""
 
 import os
 from array import array

@@ -98,15 +98,20 @@ class _Actor:
 
     def __init__(self, build: Callable[[], Callable[[int], object]]) -> None:
         torch.set_num_threads(1)
-        self.answer = build()
+        # What is raised here would be Ray's, told with a traceback; a batch tells it better.
+        self.failure: Exception | None = None
+        try:
+            self.answer = build()
+        except (UapError, OSError) as error:
+            self.failure = error
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[bytes]]:
         """The answer to each number, or what went wrong, as bytes."""
         found = []
         for number in batch["item"]:
-            answer, failure = None, None
+            answer, failure = None, self.failure
             try:
-                answer = self.answer(int(number))
+                answer = None if failure else self.answer(int(number))
             except (UapError, OSError) as error:
                 failure = error
             found.append(pickle.dumps((answer, failure)))

@@ -3,7 +3,8 @@
 Each image becomes upright 8-bit RGB (:func:`~uap_lightning.data.decoding.to_rgb`), its short side
 is resized as in training, and its centre is cropped to the defence's size. One row a file goes to a
 CSV or JSON Lines file, in the order of the folder; a file that is no image has a row that says why.
-Interrupted or killed, the same command goes on from the rows in ``OUTPUT.part``.
+Interrupted or killed, the same command goes on from the rows in ``OUTPUT.part``. The images are
+classified by this process, or by the workers of Ray Data (``engine=ray``).
 """
 
 import logging
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from omegaconf import DictConfig
 
 from uap_lightning.core.device import pick_device
@@ -36,6 +38,8 @@ def predict(composed: DictConfig) -> None:
     """Classify every file below a folder through a trained defence."""
     cfg = typed(composed, PredictConfig)
     output, root = Path(cfg.output), Path(cfg.images)
+    if cfg.engine == "ray":  # workers on other machines start in other folders
+        root, cfg.defense = root.absolute(), str(Path(cfg.defense).absolute())
     check_output(output, (".csv", ".jsonl"), overwrite=cfg.overwrite)
     if root.resolve() in output.resolve().parents:
         raise UapError(
@@ -47,7 +51,7 @@ def predict(composed: DictConfig) -> None:
         raise UapError(f"images is {root}, which holds no file: give a folder of images.")
     if cfg.engine == "ray":
         connect(workers_of(cfg))
-    guard = Guard.load(cfg.defense, build(cfg.network)).to(pick_device(cfg.accelerator))
+    guard = Guard.load(cfg.defense, build(cfg.network)).to(device_of(cfg))
     read = reader(guard, cfg.resize)
     names = read_names(cfg.class_names, guard)
     parent = root if root.is_dir() else root.parent
@@ -69,6 +73,11 @@ def predict(composed: DictConfig) -> None:
     log.info("Wrote %s: %d files, %d of them not read (column error)", output, count, failed)
 
 
+def device_of(cfg: PredictConfig) -> torch.device:
+    """Where a guard computes: several workers of Ray would share a GPU that none asked for."""
+    return pick_device("cpu" if cfg.engine == "ray" else cfg.accelerator)
+
+
 def workers_of(cfg: PredictConfig) -> int:
     """Threads that decode, or actors of Ray."""
     return cfg.num_workers or os.cpu_count() or 1
@@ -86,7 +95,8 @@ def found_rows(
     if cfg.engine == "local":
         yield from rows(guard, root, read, names, cfg.batch_size, workers_of(cfg), skip)
         return
-    with TemporaryDirectory() as folder:
+    # Beside the output, which workers on other machines see too.
+    with TemporaryDirectory(dir=Path(cfg.output).absolute().parent, prefix=".names-") as folder:
         listing = Listing(root, Path(folder, "names"))
         batches = -(-(len(listing) - skip) // cfg.batch_size)
         each = partial(judging, cfg, listing, root, read, names, skip)
@@ -103,7 +113,7 @@ def judging(
     skip: int,
 ) -> Callable[[int], list[Row]]:
     """Reads a batch by its number and gives its rows, in a worker that has a guard of its own."""
-    guard = Guard.load(cfg.defense, build(cfg.network)).to(pick_device(cfg.accelerator))
+    guard = Guard.load(cfg.defense, build(cfg.network)).to(device_of(cfg))
     parent = root if root.is_dir() else root.parent
     numbers = listing.order(None)[skip:]
 

@@ -191,6 +191,11 @@ class PredictConfig(UseConfig):
     def __post_init__(self) -> None:
         whole("batch_size", self.batch_size, 1, 65_536)
         check_engine(self.engine)
+        if self.engine == "ray" and self.accelerator not in ("auto", "cpu"):
+            raise UapError(
+                f"engine is ray and accelerator {self.accelerator}: expected auto or cpu, because "
+                "the workers of Ray compute on processors; use engine=local for a GPU."
+            )
         if self.resize is not None:
             whole("resize", self.resize, 1)
         if self.num_workers is not None:

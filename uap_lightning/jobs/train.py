@@ -1,6 +1,7 @@
 """The whole way, from photographs to a tested defence."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, digest_of_file, write_atomically, write_json
 from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_defense
-from uap_lightning.jobs.building import build_module, build_parts
+from uap_lightning.jobs.building import build_module, build_parts, load_matched
 from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
@@ -49,6 +50,9 @@ from uap_lightning.training.watching import LossWatch, WatchTraining
 
 log = logging.getLogger(__name__)
 
+# Of a training condition: there only where a training has them.
+_OPTIONAL = ("further", "matched")
+
 
 def train(composed: DictConfig) -> float | None:
     """Walk the whole way and return the defense rate of the first protocol, in percent."""
@@ -63,6 +67,7 @@ def train(composed: DictConfig) -> float | None:
             if is_first():
                 write_json(run.folder / "split.json", data.split_lists)
             parts = build_parts(cfg, data.crop)
+            matched = load_matched(cfg, data.crop)
             further, seen = read_further(cfg, data)
             whitener = fit_whitener(data)
             tested = check_whitener(whitener) if cfg.stream else None
@@ -76,8 +81,8 @@ def train(composed: DictConfig) -> float | None:
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
                 sampler = sampler_of(cfg, bank, further)
-                condition = training_condition(cfg, data, network, bank, further)
-                module = build_module(cfg, network, parts, condition)
+                condition = training_condition(cfg, data, network, bank, further, matched)
+                module = build_module(cfg, network, parts, condition, matched)
                 folder = run.folder / "defense"
                 with run.stage("train"):
                     if take_defense(folder, module, condition):
@@ -134,12 +139,16 @@ def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
 
 
 def training_condition(
-    cfg: TrainConfig, data: Collection, network: TargetNetwork, bank: Bank, further: Tensor
+    cfg: TrainConfig,
+    data: Collection,
+    network: TargetNetwork,
+    bank: Bank,
+    further: Tensor,
+    matched: Sequence[TargetNetwork] = (),
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
     joined = {"further": digest_of(identities(further))} if len(further) else {}
-    matched = cfg.rectifier.training.loss.matched_networks if cfg.rectifier.training else []
-    others = {"matched": digest_of(matched)} if matched else {}
+    others = {"matched": digest_of([n.digest for n in matched])} if matched else {}
     return {
         **joined,
         **others,
@@ -166,11 +175,11 @@ def find_checkpoint(cfg: TrainConfig, folder: Path, condition: Condition) -> str
     if path is None:
         return None
     found = read_condition(str(path))
-    for key, value in condition.items():
-        if found.get(key) != value:
+    for key in (*condition, *(key for key in _OPTIONAL if key not in condition)):
+        if found.get(key) != condition.get(key):
             raise UapError(
-                f"{path} was trained with {key} {found.get(key)}: expected {value}; give the "
-                "settings it was trained with, or start anew with overwrite=true."
+                f"{path} was trained with {key} {found.get(key)}: expected {condition.get(key)}; "
+                "give the settings it was trained with, or start anew with overwrite=true."
             )
     log.info("Going on from %s", path)
     return str(path)
@@ -191,7 +200,8 @@ def fit(
     if training.compile:
         log.info("Compiling the rectifier")
         device = trainer.strategy.root_device
-        batch = torch.full((training.batch_size, 3, data.crop, data.crop), 127.0, device=device)
+        count = -(-training.batch_size // trainer.world_size)
+        batch = torch.full((count, 3, data.crop, data.crop), 127.0, device=device)
         with trainer.precision_plugin.forward_context():
             module.to(device).compile_rectifier(batch)
     with interruptible(trainer):

@@ -21,7 +21,7 @@ class PerturbationSampler:
     after an interruption as if there had been none.
 
     Attributes:
-        perturbations: P*, K x 3 x H x W, pixel units.
+        perturbations: P*, K x 3 x S x S, pixel units; squares where ``vary`` turns them.
         share: probability that an image is perturbed; the paper's is 0.5.
         vary: draw a random relative of each perturbation (:func:`varied`); a rectifier that has
             only a few to learn from then learns what they have in common.
@@ -70,30 +70,37 @@ class PerturbationSampler:
         others = self._draw(size, generator)
         chances = torch.rand(size, CHANCES, generator=generator)
         exponent = torch.rand(size, generator=generator)
-        # All is drawn on the processor, so that a device is not waited for, and done there once
-        # for all images that are perturbed.
+        # All is drawn on the processor and sent without waiting for the device, which then moves
+        # all perturbations at once, of the images alone that are perturbed.
         mine = torch.arange(size) if positions is None else torch.tensor(positions)
         hit = coin[mine].nonzero()[:, 0]
         drawn = mine[hit]
         if self.vary:
             rho = varied(self.perturbations, which[drawn], others[drawn], chances[drawn])
         else:
-            rho = self.perturbations[which[drawn].to(device)]
+            rho = self.perturbations[sent(which[drawn], device)]
         if self.strengths is not None:
             low, high = self.strengths
             factor = low * (high / low) ** exponent[drawn]
-            rho = rho * factor.to(device)[:, None, None, None]
+            rho = rho * sent(factor, device)[:, None, None, None]
         elif self.vary:
             rho = self.norm.project(rho)
-        hit = hit.to(device)
+        hit = sent(hit, device)
         perturbed = images.index_copy(0, hit, (images[hit] + rho).clamp(0, 255))
-        return perturbed, coin[mine].to(device)
+        return perturbed, sent(coin[mine], device)
 
     def _draw(self, size: int, generator: torch.Generator) -> Tensor:
         """Which perturbation each of ``size`` images gets: int64."""
         if self.weights is None:
             return torch.randint(len(self.perturbations), (size,), generator=generator)
         return torch.multinomial(self.weights, size, replacement=True, generator=generator)
+
+
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor on a device, without waiting for what that is at."""
+    if device.type != "cuda":
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)
 
 
 def varied(perturbations: Tensor, which: Tensor, others: Tensor, chances: Tensor) -> Tensor:
@@ -110,17 +117,17 @@ def varied(perturbations: Tensor, which: Tensor, others: Tensor, chances: Tensor
         chances: even draws from 0 to below 1 that decide all this, N x ``CHANCES``.
     """
     device = perturbations.device
-    relatives = moved(perturbations[which.to(device)], chances[:, :_MOVES])
+    relatives = moved(perturbations[sent(which, device)], chances[:, :_MOVES])
     mix, weaken, a, b, strength = chances[:, 2 * _MOVES :].T
     mixed = (mix < 0.3).nonzero()[:, 0]
-    joined = moved(perturbations[others[mixed].to(device)], chances[mixed, _MOVES : 2 * _MOVES])
+    joining = sent(others[mixed], device)
+    joined = moved(perturbations[joining], chances[mixed, _MOVES : 2 * _MOVES])
     own = torch.where(mix < 0.3, 0.4 + 0.6 * a, 1.0)
     own = torch.where(weaken < 0.3, own * (0.5 + 0.5 * strength), own)
     other = torch.where(weaken < 0.3, 0.5 + 0.5 * strength, 1.0) * (0.4 + 0.6 * b)
-    relatives = relatives * own.to(device)[:, None, None, None]
-    return relatives.index_add_(
-        0, mixed.to(device), joined * other[mixed].to(device)[:, None, None, None]
-    )
+    relatives = relatives * sent(own, device)[:, None, None, None]
+    joined = joined * sent(other[mixed], device)[:, None, None, None]
+    return relatives.index_add_(0, sent(mixed, device), joined)
 
 
 def moved(rho: Tensor, chances: Tensor) -> Tensor:
@@ -132,6 +139,7 @@ def moved(rho: Tensor, chances: Tensor) -> Tensor:
             and permute, how far to roll down and right, and three that make the order.
     """
     count, _, side, _ = rho.shape
+    device = rho.device
     flip, mirror, transpose, negate, permute = (
         chances[:, :5] < torch.tensor([0.5, 0.5, 0.5, 0.5, 0.25])
     ).T
@@ -141,14 +149,15 @@ def moved(rho: Tensor, chances: Tensor) -> Tensor:
     # Where each row and column comes from, and with them each pixel: one gather moves all.
     places = torch.arange(side)
     rows, columns = (places - down[:, None]) % side, (places - right[:, None]) % side
-    rows = torch.where(flip[:, None], rows.flip(1), rows).to(rho.device)
-    columns = torch.where(mirror[:, None], columns.flip(1), columns).to(rho.device)
+    rows = torch.where(flip[:, None], rows.flip(1), rows)
+    columns = torch.where(mirror[:, None], columns.flip(1), columns)
+    rows, columns = sent(rows, device), sent(columns, device)
     pixels = rows[:, :, None] * side + columns[:, None]
-    turned = transpose.to(rho.device)[:, None, None]
+    turned = sent(transpose, device)[:, None, None]
     pixels = torch.where(turned, pixels.transpose(1, 2), pixels).flatten(1)
-    channels = rho[torch.arange(count, device=rho.device)[:, None], order.to(rho.device)]
+    channels = rho[torch.arange(count, device=device)[:, None], sent(order, device)]
     gathered = channels.flatten(2).gather(2, pixels[:, None].expand(-1, 3, -1))
-    return gathered.view_as(rho) * sign.to(rho.device)[:, None, None, None]
+    return gathered.view_as(rho) * sent(sign, device)[:, None, None, None]
 
 
 @dataclass(frozen=True)

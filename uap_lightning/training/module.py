@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -74,8 +75,8 @@ class RectifierModule(LightningModule):
         self.reconstruction = reconstruction
         self.matching = matching
         self.matching_from = matching_from
-        self.matched = nn.ModuleList([network, *matched])
-        self.first_matched = 0
+        self.answering = nn.ModuleList([network, *matched])
+        self.matching_step = 0
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -91,14 +92,17 @@ class RectifierModule(LightningModule):
         """Let the training steps use a compiled rectifier, and try it on a batch.
 
         Args:
-            batch: images as a step has them, on the module's device and in its precision.
+            batch: as many images as a step has, on the module's device and in its precision.
 
         Raises:
             UapError: PyTorch cannot compile it here.
         """
         compiled: Callable[[Tensor], Tensor] = torch.compile(self.rectifier.forward)
+        before = deepcopy(self.rectifier.state_dict())  # batch norm counts what it sees
         try:
             compiled(batch).sum().backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # of the compiler, the C++ or the GPU's tools: they share none
             reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise UapError(
@@ -107,31 +111,49 @@ class RectifierModule(LightningModule):
                 "compiler, or set it to false."
             ) from error
         self.rectifier.zero_grad()
+        self.rectifier.load_state_dict(before)
         self._compiled = compiled
 
-    def loss(self, rectified: Tensor, clean: Tensor, prediction: Tensor) -> Tensor:
-        """The loss of rectified images: N x 3 x H x W, the same clean, their classes (N)."""
+    def loss(
+        self,
+        rectified: Tensor,
+        clean: Tensor,
+        prediction: Tensor,
+        answering: Sequence[nn.Module] | None = None,
+    ) -> Tensor:
+        """The loss of rectified images.
+
+        Args:
+            rectified: N x 3 x H x W.
+            clean: the same images, clean.
+            prediction: their classes, N.
+            answering: networks whose mean divergence joins, if any; None for all of them.
+        """
         loss: Tensor = rectified.new_zeros(())
         if self.reconstruction:
             loss = loss + self.reconstruction * charbonnier(rectified, clean)
         if self.cross_entropy:
             logits = self.network(rectified)
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, prediction)
-        if self.matching and self.global_step >= self.first_matched:
-            network = self.matched[self.global_step % len(self.matched)]
-            loss = loss + self.matching * divergence(network, rectified, clean)
+        answering = list(self.answering) if answering is None else answering
+        if self.matching and answering:
+            apart = torch.stack([divergence(network, rectified, clean) for network in answering])
+            loss = loss + self.matching * apart.mean()
         return loss
 
     def on_train_start(self) -> None:
         """Which step is the first one with matching."""
         steps = int(self.trainer.estimated_stepping_batches)
-        self.first_matched = round(self.matching_from * steps)
+        self.matching_step = round(self.matching_from * steps)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
         rectify = self._compiled or self.rectifier
         rectified = rectify(batch["input"])
-        loss = self.loss(rectified, batch["image"], batch["prediction"]) * batch.get("weight", 1.0)
+        turn = self.answering[self.global_step % len(self.answering)]
+        answering = [turn] if self.global_step >= self.matching_step else []
+        loss = self.loss(rectified, batch["image"], batch["prediction"], answering)
+        loss = loss * batch.get("weight", 1.0)
         self.log("train/loss", loss, sync_dist=True)
         return loss
 
