@@ -1,9 +1,10 @@
 """The tables of README and docs, from the results that are committed in ``docs/results``.
 
 ``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
-``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--adaptive FILE``, ``--extension
-FOLDER``, ``--learning FILE``, ``--place FILE`` and ``--per-image FILE`` put new results there
-first. A table whose results are not there has no block in any page.
+``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--unseen-further FILE``,
+``--adaptive FILE``, ``--extension FOLDER``, ``--learning FILE``, ``--place FILE`` and
+``--per-image FILE`` put new results there first. A table whose results are not there has no block
+in any page.
 """
 
 import argparse
@@ -115,6 +116,8 @@ def tables() -> dict[str, str]:
     if any((RESULTS / "unseen").glob("*.json")):
         found["unseen"] = unseen_table(RESULTS / "unseen")
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
+    if any((RESULTS / "unseen_further").glob("*.json")):
+        found["unseen_further"] = unseen_matrix(RESULTS / "unseen_further")
     if any((RESULTS / "adaptive").glob("*.json")):
         found["adaptive"] = adaptive_table(RESULTS / "adaptive")
     if any((RESULTS / "per_image").glob("*.json")):
@@ -193,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--remembered", type=Path, help="results.json of experiments.stream on adaptive's"
     )
     options.add_argument("--unseen", type=Path, help="results.json of experiments.unseen_attacks")
+    options.add_argument("--unseen-further", type=Path, help="another one, beside the first")
     options.add_argument(
         "--adaptive",
         type=Path,
@@ -218,6 +222,9 @@ def main(arguments: list[str] | None = None) -> None:
         take_stream(chosen.remembered, RESULTS / "stream_adaptive.json")
     if chosen.unseen is not None:
         take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
+    if chosen.unseen_further is not None:
+        name = f"{{network}}-{{size}}-{chosen.unseen_further.parent.name}.json"
+        take_stream(chosen.unseen_further, RESULTS / "unseen_further" / name)
     if chosen.adaptive is not None:
         take(chosen.adaptive, RESULTS / "adaptive" / f"{chosen.adaptive.parent.name}.json")
     for file in sorted(chosen.extension.glob(f"train-*/{FILE}")) if chosen.extension else ():
