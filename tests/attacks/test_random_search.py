@@ -36,7 +36,11 @@ def test_it_takes_the_best_pattern_and_what_lowers_the_margin_further(norm, monk
     made = []
     original = module.procedural
     monkeypatch.setattr(module, "procedural", lambda *a: made.append(original(*a)) or made[-1])
+    seen = []
+    hook = network.register_forward_hook(lambda _, inputs, answer: seen.append(inputs[0]))
     first = random_search(*given, candidates=10, steps=0, judged=12)
+    hook.remove()
+    assert all(torch.equal(x, x.round().clamp(0, 255)) for x in seen)  # as a service receives them
     patterns = norm.eps * norm.normalise(made[0])
     margins = [mean_margin(network, images.images, labels, rho) for rho in patterns]
     assert torch.equal(first.rho, patterns[margins.index(min(margins))])
