@@ -202,3 +202,20 @@ def test_a_filter_is_tested_with_and_without_the_detector(tmp_path):
     for key in ("prn_gain", "prn_restoration", "undefended_rate"):
         assert results["none"][0][key] == results["dct_svm"][0][key]
     assert results["dct_svm"][0]["detection_rate"] > results["none"][0]["detection_rate"]
+
+
+def test_total_variation_hands_a_gradient_on_where_an_image_is_flat():
+    """As by finite differences, in double precision, where half of the image has one colour."""
+    image = torch.full((1, 3, 8, 8), 100.0, dtype=torch.float64)
+    image[..., 4:, :] = 200 * torch.rand(4, 8, generator=torch.Generator().manual_seed(0)).double()
+    smooth = TotalVariation(20.0, 5)
+    image.requires_grad_()
+    (found,) = torch.autograd.grad(smooth(image)[0, 1, 5, 3], image)
+    assert found.isfinite().all()
+    assert found[0, 1].abs().sum() > 0.5
+    for row, column in ((5, 3), (5, 4), (4, 2)):
+        step = torch.zeros_like(image)
+        step[0, 1, row, column] = 1e-5
+        with torch.no_grad():
+            change = (smooth(image + step) - smooth(image - step))[0, 1, 5, 3] / 2e-5
+        assert float(found[0, 1, row, column]) == pytest.approx(float(change), abs=1e-5)

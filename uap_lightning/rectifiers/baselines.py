@@ -18,6 +18,8 @@ from uap_lightning.rectifiers.ranges import check_range
 
 # Step of Chambolle's iteration: it converges up to 1/4.
 TAU = 0.25
+# A squared difference below which the total variation counts as flat.
+_FLAT = 1e-12
 
 
 class Identity(nn.Identity):
@@ -181,7 +183,9 @@ class TotalVariation(nn.Module):
         dual = torch.zeros(2, *images.shape, dtype=images.dtype, device=images.device)
         for _ in range(self.iterations):
             ascent = TAU * gradient(divergence(dual) - images / self.weight)
-            dual = (dual + ascent) / (1 + ascent.square().sum(0).sqrt())
+            # Where nothing rises, the root has no gradient to give.
+            steepness = ascent.square().sum(0).clamp_min(_FLAT).sqrt()
+            dual = (dual + ascent) / (1 + steepness)
         return images - self.weight * divergence(dual)
 
 
