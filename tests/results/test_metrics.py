@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from uap_lightning.core.errors import UapError
+from uap_lightning.results import metrics
 from uap_lightning.results.metrics import (
     WITH_INTERVAL,
     Outcomes,
@@ -398,3 +399,15 @@ def test_a_stream_that_answers_as_the_defence_does_has_its_interval():
     assert numbers.ci95["stream_rate"] == pytest.approx(numbers.ci95["defense_rate"])
     assert numbers.stream_rate_16 is None
     assert numbers.ci95["stream_rate_16"] is None
+
+
+@pytest.mark.parametrize("block", [1, 400, 10_000_000])
+def test_resamples_are_the_same_in_blocks_of_any_size(monkeypatch, block):
+    """As one photograph after the other is counted, in one draw of all resamples."""
+    monkeypatch.setattr(metrics, "_DRAWN", block)
+    values = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)).double()
+    drawn = torch.randint(40, (50, 40), generator=torch.Generator().manual_seed(5))
+    expected = [[sum(float(row[n]) for n in resample) for row in values] for resample in drawn]
+    found = metrics._resampled(values, 5, 50)
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64))
+    assert metrics._resampled(values[:, :0], 5, 50).shape == (50, 3)

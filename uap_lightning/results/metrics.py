@@ -22,6 +22,8 @@ WITH_INTERVAL = (
 STREAMED = ("stream_rate", "stream_rate_16")
 # Attacked images of each perturbation after which the guard with memory is measured once more.
 AFTER = 16
+# Photographs that the bootstrap draws at once: 80 MB.
+_DRAWN = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,6 @@ def summarise(outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int 
     point = rates({name: values.mean() for name, values in held.items()})
     _, photograph = torch.unique(chosen.photograph, return_inverse=True)
     count = int(photograph.max()) + 1
-    weights = _resamples(count, seed, resamples)
     sums = torch.stack(
         [
             torch.zeros(count, dtype=torch.float64).index_add_(0, photograph, v)
@@ -165,7 +166,8 @@ def summarise(outcomes: Outcomes, protocol: Protocol, seed: int, resamples: int 
         ]
     )
     crops = torch.bincount(photograph, minlength=count).double()
-    resampled = (weights @ sums.T) / (weights @ crops)[:, None]
+    drawn = _resampled(torch.cat([sums, crops[None]]), seed, resamples)
+    resampled = drawn[:, :-1] / drawn[:, -1:]
     spread = rates(dict(zip(held, resampled.T, strict=True)))
     return Numbers(
         n_images=len(chosen.label),
@@ -199,8 +201,7 @@ def with_stream(
         count = int(member.max()) + 1 if len(member) else 0
         zeros = torch.zeros(2, count, dtype=torch.float64)
         sums = zeros.index_add_(1, member, torch.stack([right, clean]))
-        weights = _resamples(count, seed, 2_000)
-        drawn = weights @ sums.T
+        drawn = _resampled(sums, seed, 2_000)
         found.append(_number(100 * right.sum() / clean.sum()))
         ci95[name] = _interval(100 * drawn[:, 0] / drawn[:, 1])
     return replace(numbers, ci95=ci95, stream_rate=found[0], stream_rate_16=found[1])
@@ -257,14 +258,22 @@ def _jackknife(held: dict[str, Tensor], cluster: Tensor) -> dict[str, Tensor]:
     return {n: share * (v - v.mean()).square().sum() for n, v in rates(left).items()}
 
 
-def _resamples(count: int, seed: int, resamples: int) -> Tensor:
-    """How often each of ``count`` photographs is drawn in each bootstrap resample."""
-    weights = torch.zeros(resamples, count, dtype=torch.float64)
+def _resampled(values: Tensor, seed: int, resamples: int) -> Tensor:
+    """Sums of the values of photographs, K x N, over bootstrap resamples of these: resamples x K.
+
+    Blocks of resamples are drawn one after the other, so that memory does not grow with N.
+    """
+    count = values.shape[1]
     if not count:
-        return weights
+        return values.new_zeros(resamples, len(values))
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(count, (resamples, count), generator=generator)
-    return weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+    sums = []
+    for numbers in torch.split(torch.arange(resamples), max(1, _DRAWN // count)):
+        drawn = torch.randint(count, (len(numbers), count), generator=generator)
+        weights = torch.zeros(len(numbers), count, dtype=torch.float64)
+        weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+        sums.append(weights @ values.T)
+    return torch.cat(sums)
 
 
 def _number(value: Tensor) -> float | None:
