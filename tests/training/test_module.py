@@ -85,6 +85,14 @@ def test_matching_is_the_divergence_from_the_answer_on_the_clean_image(network, 
     label = torch.zeros(4, dtype=torch.long)
     assert float(module.loss(other, clean, label)) == pytest.approx(3 * expected / 4, rel=1e-3)
     assert float(module.loss(clean, clean, label)) == pytest.approx(0, abs=1e-6)
+    # With equation 2 beside it the losses add up, and the network sees each image once.
+    seen = []
+    hook = network.register_forward_hook(lambda _, inputs, answer: seen.append(inputs[0]))
+    both = module_of(network, cross_entropy=1.0, matching=3.0).loss(other, clean, label)
+    hook.remove()
+    assert len(seen) == 2
+    plain = module_of(network, cross_entropy=1.0).loss(other, clean, label)
+    assert float(both - plain) == pytest.approx(3 * expected / 4, rel=1e-3)
 
 
 def test_answers_are_matched_from_their_step_on_and_of_each_network_in_turn(

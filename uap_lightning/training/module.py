@@ -137,8 +137,13 @@ class RectifierModule(LightningModule):
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, prediction)
         answering = list(self.answering) if answering is None else answering
         if self.matching and answering:
-            apart = torch.stack([divergence(network, rectified, clean) for network in answering])
-            loss = loss + self.matching * apart.mean()
+            # What equation 2 has asked the target network already is not asked again.
+            given = logits if self.cross_entropy else None
+            apart = [
+                divergence(one, rectified, clean, given if one is self.network else None)
+                for one in answering
+            ]
+            loss = loss + self.matching * torch.stack(apart).mean()
         return loss
 
     def on_train_start(self) -> None:
@@ -225,11 +230,16 @@ class RectifierModule(LightningModule):
             )
 
 
-def divergence(network: nn.Module, rectified: Tensor, clean: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of a network's answers on rectified from clean images."""
+def divergence(
+    network: nn.Module, rectified: Tensor, clean: Tensor, logits: Tensor | None = None
+) -> Tensor:
+    """Mean Kullback-Leibler divergence of a network's answers on rectified from clean images.
+
+    ``logits`` are its answers on the rectified ones, where they are known.
+    """
     with torch.no_grad():
         aim = network(clean).log_softmax(1)
-    answer = network(rectified).log_softmax(1)
+    answer = (network(rectified) if logits is None else logits).log_softmax(1)
     return functional.kl_div(answer, aim, reduction="batchmean", log_target=True)
 
 
