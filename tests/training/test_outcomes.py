@@ -1,11 +1,15 @@
 """What becomes of each test image, against one image at a time."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 
 from uap_lightning.detectors import DctSvm
 from uap_lightning.guard.guard import Guard
 from uap_lightning.rectifiers import ResidualPRN
+from uap_lightning.results.metrics import Outcomes
+from uap_lightning.training.outcomes import DefenseMetrics
 from uap_lightning.training.outcomes import outcomes as outcomes_of
 
 
@@ -43,3 +47,18 @@ def test_outcomes_are_those_of_each_image_alone(network, images):
             assert int(network(image[None]).argmax()) == int(raw[i])
             assert int(network(seen.rectified).argmax()) == int(rectified[i])
             assert float(seen.score) == pytest.approx(float(score[i]), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("batches", [1, 15, 16, 17, 100])
+def test_many_batches_are_gathered_in_order_and_in_few_parts(batches):
+    metrics = DefenseMetrics()
+    names = [field.name for field in fields(Outcomes)]
+    for batch in range(batches):
+        values = torch.arange(3) + 3 * batch
+        metrics.update(Outcomes(**{name: values + 1000 * n for n, name in enumerate(names)}))
+        assert all(len(getattr(metrics, name)) < 16 for name in names)
+    found = metrics.compute()
+    for n, name in enumerate(names):
+        assert torch.equal(found[name], torch.arange(3 * batches) + 1000 * n)
+    metrics.reset()
+    assert all(len(getattr(metrics, name)) == 0 for name in names)

@@ -246,9 +246,11 @@ class DetectorConfig:
     max_images: int = MISSING
     perturbed_share: float = MISSING
     false_alarms: float | None = None
+    harmless: float = 0.0
 
     def __post_init__(self) -> None:
         whole("detector.max_images", self.max_images, 2)
+        share("detector.harmless", self.harmless)
         if self.false_alarms is not None and not 0 <= self.false_alarms < 1:
             raise UapError(
                 f"detector.false_alarms is {self.false_alarms}: expected a share of clean images, "

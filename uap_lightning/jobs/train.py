@@ -119,7 +119,7 @@ def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:
     """Which training images the detector is fitted on."""
     detector, held_out = cfg.detector, data.validation
     fitted = (detector.max_images, detector.perturbed_share, data.batch_size, cfg.seed)
-    return DetectorSample(*fitted, detector.false_alarms, held_out)
+    return DetectorSample(*fitted, detector.false_alarms, held_out, detector.harmless)
 
 
 def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:

@@ -27,6 +27,8 @@ class DetectorSample:
         false_alarms: share of the clean crops of ``held_out`` that may count as perturbed; None
             leaves the threshold that fitting finds.
         held_out: training photographs that neither rectifier nor detector is fitted on.
+        harmless: share of the clean images that carry random signs (:func:`random_signed`), so
+            that the detector lets these pass: the classifier bears them better than rectifying.
     """
 
     max_images: int
@@ -35,6 +37,7 @@ class DetectorSample:
     seed: int
     false_alarms: float | None = None
     held_out: CropDataset | None = None
+    harmless: float = 0.0
 
 
 def fit_on_crops(
@@ -64,7 +67,12 @@ def fit_on_crops(
         numbers = torch.randint(len(crops), (sample.max_images,), generator=generator)
         blocks = torch.split(numbers, sample.batch_size)
         for step, block in enumerate(track(blocks, "Fitting the detector")):
-            yield plain(crops.take(block.tolist()).to(device).float(), step)
+            images, perturbed = plain(crops.take(block.tolist()).to(device).float(), step)
+            signed = (torch.rand(len(block), generator=generator) < sample.harmless).to(device)
+            signed &= ~perturbed
+            if bool(signed.any()):
+                images[signed] = random_signed(images[signed], generator)
+            yield images, perturbed
 
     rectifier.eval()
     fitted = cast(Detector, detector)
@@ -81,3 +89,15 @@ def fit_on_crops(
     blocks = torch.split(torch.arange(len(held_out)), sample.batch_size)
     clean = (held_out.take(block.tolist()).to(device).float() for block in blocks)
     calibrate(fitted, rectifier, clean, sample.false_alarms)
+
+
+def random_signed(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images with a random sign at every value, 4 to 16 pixel units large, anew for each.
+
+    Args:
+        images: float N x 3 x H x W, 0-255.
+        generator: of the draws, on the processor.
+    """
+    signs = torch.randint(0, 2, images.shape, generator=generator) * 2.0 - 1
+    strength = 4 * 4 ** torch.rand(len(images), 1, 1, 1, generator=generator)
+    return (images + (strength * signs).to(images.device)).clamp(0, 255)

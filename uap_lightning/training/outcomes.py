@@ -10,6 +10,10 @@ from torchmetrics.utilities import dim_zero_cat
 from uap_lightning.guard.guard import Guard
 from uap_lightning.results.metrics import Outcomes
 
+# Parts that are kept apart. Many small tensors among large ones that come and go would leave holes
+# in memory that no large one fits into.
+_MOST = 16
+
 
 @torch.no_grad()
 def outcomes(
@@ -61,7 +65,10 @@ class DefenseMetrics(Metric):
     def update(self, outcomes: Outcomes) -> None:
         """Add a batch."""
         for field in fields(Outcomes):
-            getattr(self, field.name).append(getattr(outcomes, field.name))
+            gathered = getattr(self, field.name)
+            gathered.append(getattr(outcomes, field.name))
+            if len(gathered) >= _MOST:
+                gathered[:] = [torch.cat(gathered)]
 
     def compute(self) -> dict[str, Tensor]:
         """All that was added, on the CPU: the fields of :class:`Outcomes`."""
