@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.stopping import stopping
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
@@ -24,6 +25,8 @@ def cosine_uap(
     batch_size: int = 8,
     step_size: float = 0.2,
     momentum: float = 0.9,
+    stop_at: float | None = None,
+    patience: int | None = None,
 ) -> Universal:
     """Turn the logits of random batches away from the clean ones (:func:`descend`).
 
@@ -36,13 +39,15 @@ def cosine_uap(
     Args:
         network: the target network.
         images: crafting images.
-        predictions: not used: the clean logits say more than their largest.
+        predictions: for stopping early alone: the clean logits say more than their largest.
         norm: the ball that rho lives in.
         seed: of the starting point and the batches.
         steps: gradient steps.
         batch_size: images a step.
         step_size: of the first step, as a share of the radius.
         momentum: of the gradient, from 0 to below 1.
+        stop_at: fooling ratio on up to 64 crafting images that ends it; None: all steps are made.
+        patience: looks (one in ten steps) without a higher one that end it; None: all are made.
 
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite.
@@ -56,6 +61,7 @@ def cosine_uap(
         batch_size=batch_size,
         step_size=step_size,
         momentum=momentum,
+        stop=stopping(network, images, predictions, stop_at, patience),
     )
 
 
@@ -73,12 +79,14 @@ def turned_away(
     transformed: Callable[[Tensor], Tensor] | None = None,
     shown: Callable[[Tensor], Tensor] | None = None,
     tried: Callable[[Tensor], Tensor] | None = None,
+    stop: Callable[[int, Tensor], bool] | None = None,
 ) -> Universal:
     """:func:`cosine_uap`, with a price on what perturbed images look like, or with what they meet.
 
     ``price`` makes a scalar of a batch of perturbed images, N x 3 x H x W, 0-255, which is added
     to the loss; ``transformed`` makes the images that the network sees of them. ``shown`` makes
     the clean images of a batch of photographs, ``tried`` the perturbation that is added to them.
+    ``stop`` is that of :func:`descend`.
     """
     device = network.mean.device
     generator = torch.Generator().manual_seed(seed)
@@ -86,8 +94,11 @@ def turned_away(
     batches = draw_batches(len(images), steps, batch_size, generator)
     numbers_of_all = sorted({n for batch in batches for n in batch})
     clean = {} if shown else clean_logits(network, images, numbers_of_all)
+    gradients = 0
 
     def loss(rho: Tensor, numbers: list[int]) -> Tensor:
+        nonlocal gradients
+        gradients += len(numbers)
         photographs = images.take(numbers).to(device).float()
         if shown is None:
             unperturbed = torch.stack([clean[number] for number in numbers])
@@ -109,8 +120,9 @@ def turned_away(
         step_size=step_size,
         momentum=momentum,
         description="Crafting a gradient UAP",
+        stop=stop,
     )
-    return Universal(rho.cpu(), steps * batch_size / len(images))
+    return Universal(rho.cpu(), gradients / len(images))
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ def descend(
     step_size: float,
     momentum: float,
     description: str,
+    stop: Callable[[int, Tensor], bool] | None = None,
 ) -> Tensor:
     """Minimise a loss over the ball.
 
@@ -40,6 +41,8 @@ def descend(
         step_size: of the first step, as a share of the radius.
         momentum: of the gradient, from 0 to below 1.
         description: of the progress bar.
+        stop: says of a step's number (from 0) and the perturbation after it whether that is the
+            last one (:func:`~uap_lightning.attacks.stopping.stopping`).
 
     Returns:
         the perturbation, 3 x H x W, on the network's device.
@@ -71,6 +74,8 @@ def descend(
         velocity = momentum * velocity + gradient / gradient.abs().mean().clamp_min(1e-20)
         length = step_size * norm.eps * (1 - step / len(batches))
         rho = norm.project(rho.detach() - length * norm.steepest(velocity))
+        if stop is not None and stop(step, rho):
+            break
     if not reached:
         raise NoGradient(
             f"the gradient of all {len(batches)} steps is zero on the network {network.name}: no "

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uap_lightning.attacks.cosine_uap import turned_away
+from uap_lightning.attacks.stopping import stopping
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import Images
@@ -25,6 +26,8 @@ def flat_uap(
     batch_size: int = 8,
     step_size: float = 0.2,
     momentum: float = 0.9,
+    stop_at: float | None = None,
+    patience: int | None = None,
 ) -> Universal:
     """:func:`~uap_lightning.attacks.cosine_uap.cosine_uap` that carries over from few photographs.
 
@@ -39,7 +42,7 @@ def flat_uap(
     Args:
         network: the target network.
         images: crafting images.
-        predictions: not used.
+        predictions: for stopping early alone.
         norm: the ball that rho lives in.
         seed: of the starting point, the batches, the crops and the noise.
         noise: deviation of the distance in each pixel, as a share of the largest root mean square
@@ -49,6 +52,8 @@ def flat_uap(
         batch_size: images a step.
         step_size: of the first step, as a share of the radius.
         momentum: of the gradient, from 0 to below 1.
+        stop_at: as for :func:`~uap_lightning.attacks.cosine_uap.cosine_uap`.
+        patience: likewise.
 
     Raises:
         UapError: a setting is out of its range, or a gradient is not finite.
@@ -80,6 +85,7 @@ def flat_uap(
         momentum=momentum,
         shown=cropped,
         tried=beside,
+        stop=stopping(network, images, predictions, stop_at, patience),
     )
 
 

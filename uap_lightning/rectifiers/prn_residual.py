@@ -15,48 +15,17 @@ HIGH_PASS_LIMIT = 4.0
 
 
 class Block(nn.Module):
-    """Adds convolution, ReLU, convolution to its input.
+    """Adds convolution, ReLU, convolution to its input."""
 
-    Args:
-        width: maps.
-        context: scale and shift what is added by what the whole image is like.
-    """
-
-    def __init__(self, width: int, context: bool = False) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.context = Context(width) if context else None
 
     def forward(self, maps: Tensor) -> Tensor:
         """N x C x H x W to the same shape."""
         added: Tensor = self.second(functional.relu(self.first(maps)))
-        if self.context is not None:
-            scale, shift = self.context(maps)
-            added = added * (1 + scale) + shift
         return maps + added
-
-
-class Context(nn.Module):
-    """A scale and a shift for each map, from the mean and the root mean square of all maps.
-
-    A universal perturbation is spread over the whole image and is alike everywhere, which no
-    few pixels tell. Both start at zero.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(2 * width, width)
-        self.second = nn.Linear(width, 2 * width)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
-
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """N x C x H x W to two of N x C x 1 x 1."""
-        spread = maps.square().mean((2, 3)).add(1e-6).sqrt()
-        pooled = torch.cat([maps.mean((2, 3)), spread], 1)
-        scale, shift = self.second(functional.relu(self.first(pooled)))[..., None, None].chunk(2, 1)
-        return scale, shift
 
 
 class ResidualPRN(nn.Module):
@@ -72,13 +41,12 @@ class ResidualPRN(nn.Module):
     Args:
         width: feature maps at half resolution, 1-128.
         blocks: residual blocks at the second scale, 0-20; half as many stand before it and after.
-        context: let the blocks at the second scale see what the whole image is like.
 
     Raises:
         UapError: one of them is out of its range.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 2, context: bool = False) -> None:
+    def __init__(self, width: int = 32, blocks: int = 2) -> None:
         super().__init__()
         check_range("width", width, 1, 128)
         check_range("blocks", blocks, 0, 20)
@@ -86,7 +54,7 @@ class ResidualPRN(nn.Module):
         self.before = nn.Sequential(*(Block(width) for _ in range(blocks // 2)))
         self.coarse = nn.Sequential(
             nn.Conv2d(width, 2 * width, 2, stride=2),
-            *(Block(2 * width, context) for _ in range(blocks)),
+            *(Block(2 * width) for _ in range(blocks)),
             nn.Conv2d(2 * width, 4 * width, 1),
             nn.PixelShuffle(2),
         )
