@@ -1,10 +1,10 @@
 """The tables of README and docs, from the results that are committed in ``docs/results``.
 
 ``--quickstart FILE``, ``--paper FOLDER``, ``--stream FILE``, ``--protocol FILE``,
-``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--unseen-further FILE``,
-``--adaptive FILE``, ``--extension FOLDER``, ``--learning FILE``, ``--place FILE`` and
-``--per-image FILE`` put new results there first. A table whose results are not there has no block
-in any page.
+``--hidden FILE``, ``--remembered FILE``, ``--unseen FILE``, ``--unseen-ablation FILE``,
+``--unseen-further FILE``, ``--adaptive FILE``, ``--extension FOLDER``, ``--learning FILE``,
+``--place FILE`` and ``--per-image FILE`` put new results there first. A table whose results are
+not there has no block in any page.
 """
 
 import argparse
@@ -116,6 +116,8 @@ def tables() -> dict[str, str]:
     if any((RESULTS / "unseen").glob("*.json")):
         found["unseen"] = unseen_table(RESULTS / "unseen")
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
+    if any((RESULTS / "unseen_ablation").glob("*.json")):
+        found["unseen_ablation"] = unseen_table(RESULTS / "unseen_ablation")
     if any((RESULTS / "unseen_further").glob("*.json")):
         found["unseen_further"] = unseen_matrix(RESULTS / "unseen_further")
     if any((RESULTS / "adaptive").glob("*.json")):
@@ -196,6 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--remembered", type=Path, help="results.json of experiments.stream on adaptive's"
     )
     options.add_argument("--unseen", type=Path, help="results.json of experiments.unseen_attacks")
+    options.add_argument("--unseen-ablation", type=Path, help="that of general_ablation")
     options.add_argument("--unseen-further", type=Path, help="another one, beside the first")
     options.add_argument(
         "--adaptive",
@@ -222,6 +225,8 @@ def main(arguments: list[str] | None = None) -> None:
         take_stream(chosen.remembered, RESULTS / "stream_adaptive.json")
     if chosen.unseen is not None:
         take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
+    if chosen.unseen_ablation is not None:
+        take_stream(chosen.unseen_ablation, RESULTS / "unseen_ablation" / "{network}-{size}.json")
     if chosen.unseen_further is not None:
         name = f"{{network}}-{{size}}-{chosen.unseen_further.parent.name}.json"
         take_stream(chosen.unseen_further, RESULTS / "unseen_further" / name)

@@ -13,7 +13,7 @@ import torch
 from uap_lightning.core.errors import UapError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photograph:
     """An image file, or an image inside a tar file, and its true class.
 

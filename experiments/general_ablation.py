@@ -1,0 +1,106 @@
+"""What makes a rectifier general? Trainings that each add a kind of perturbation to the one before.
+
+``own``          the perturbations crafted for the classifier, and synthetic ones
+``procedural``   and patterns that no network was asked about (bank.procedural)
+``crafted``      and those of other networks and attacks, in the banks below ``--crafted``
+``published``    and those of other people, in the banks below ``--published``
+``one strength`` the same, but each as strong as it was made (rectifier.training.strengths=null)
+
+All have the same rectifier, number of steps and photographs, and no detector, so that every image
+is rectified. They are measured by experiments.unseen_attacks in one run. Takes the settings of
+``train``, which name the classifier, the photographs and its bank; those of ``data`` are given one
+by one, because a measurement has no experiment.
+
+python -m experiments.general_ablation --crafted BANKS --published PUBLISHED --patterns UNSEEN \
+    --photographs 300 --strength 1,2.5 --network network=efficientnet_lite0 experiment=general \
+    rectifier=prn_general_light rectifier.training.steps=1000 bank.path=BANK \
+    data=imagenet_sample data.root=FOLDER data.test_root=FOLDER data.resize=146 data.crop=128
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.runs import Job, Plan, carry_out, parser, plan_of, require_results
+from uap_lightning.core.errors import UapError
+
+_NO_DETECTOR = ("detector=none", "detector.false_alarms=null", "detector.harmless=0")
+# What trainings have and a measurement does not.
+_OF_TRAININGS = ("experiment=", "bank.", "rectifier", "detector")
+
+
+def banks_below(folder: Path) -> list[Path]:
+    """The banks in and below a folder that hold perturbations for training.
+
+    Raises:
+        UapError: there is none.
+    """
+    found = sorted({path.parent for path in folder.rglob("train-*.safetensors")})
+    if not found:
+        raise UapError(
+            f"{folder} holds no train-*.safetensors: expected banks with perturbations for "
+            "training; craft or import some (--part train)."
+        )
+    return found
+
+
+def variants(crafted: list[Path], published: list[Path]) -> dict[str, tuple[str, ...]]:
+    """The overrides of each training by its name."""
+
+    def further(*groups: list[Path]) -> str:
+        return f"bank.further=[{','.join(str(bank) for group in groups for bank in group)}]"
+
+    return {
+        "own": (further(), "bank.procedural=0"),
+        "procedural": (further(),),
+        "crafted": (further(crafted),),
+        "published": (further(crafted, published),),
+        "one strength": (further(crafted, published), "rectifier.training.strengths=null"),
+    }
+
+
+def jobs_of(plan: Plan, named: dict[str, tuple[str, ...]]) -> list[Job]:
+    """A training of the first network for each variant, each of its own name."""
+    network = next(iter(plan.networks))
+    return [
+        plan.kind(
+            name.replace(" ", "-"), (*changed, f"rectifier.name='{name}'", *_NO_DETECTOR)
+        ).train(network, "linf")
+        for name, changed in named.items()
+    ]
+
+
+def measurement(jobs: list[Job], plan: Plan, options: list[str]) -> list[str]:
+    """The command of experiments.unseen_attacks for all of them, without the interpreter."""
+    defenses = [word for job in jobs for word in ("--defense", str(job.folder / "defense"))]
+    settings = [word for word in plan.common if not word.startswith(_OF_TRAININGS)]
+    network = next(iter(plan.networks.values()))
+    words = [*defenses, *options, *settings, *network, "norm=linf", "name=general_ablation"]
+    return ["-m", "experiments.unseen_attacks", *words]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train the variants, and measure them; its ``results.json`` is that of unseen_attacks."""
+    options = parser(__doc__)
+    options.add_argument("--crafted", type=Path, required=True, help="folder of banks")
+    options.add_argument("--published", type=Path, required=True, help="another one")
+    options.add_argument("--patterns", required=True, help="banks that none is trained on")
+    options.add_argument("--fit", default="crop", help="crop or resize them")
+    options.add_argument("--photographs", default="300", help="tested on")
+    options.add_argument("--strength", default="1,2.5", help="factors of the l_inf ones")
+    chosen = options.parse_intermixed_args(arguments)
+    plan = plan_of(chosen, "outputs/experiments")
+    jobs = jobs_of(plan, variants(banks_below(chosen.crafted), banks_below(chosen.published)))
+    if not carry_out(jobs, chosen):
+        return
+    require_results(jobs)
+    names = ("patterns", "fit", "photographs", "strength")
+    told = [word for name in names for word in (f"--{name}", str(getattr(chosen, name)))]
+    subprocess.run([sys.executable, *measurement(jobs, plan, told)], check=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UapError as error:
+        raise SystemExit(f"error: {error}") from error
