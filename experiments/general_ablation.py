@@ -19,43 +19,23 @@ python -m experiments.general_ablation --crafted BANKS --published PUBLISHED --p
 
 import subprocess
 import sys
-from pathlib import Path
 
 from experiments.runs import Job, Plan, carry_out, parser, plan_of, require_results
-from uap_lightning.core.errors import UapError
 
 _NO_DETECTOR = ("detector=none", "detector.false_alarms=null", "detector.harmless=0")
 # What trainings have and a measurement does not.
 _OF_TRAININGS = ("experiment=", "bank.", "rectifier", "detector")
 
 
-def banks_below(folder: Path) -> list[Path]:
-    """The banks in and below a folder that hold perturbations for training.
-
-    Raises:
-        UapError: there is none.
-    """
-    found = sorted({path.parent for path in folder.rglob("train-*.safetensors")})
-    if not found:
-        raise UapError(
-            f"{folder} holds no train-*.safetensors: expected banks with perturbations for "
-            "training; craft or import some (--part train)."
-        )
-    return found
-
-
-def variants(crafted: list[Path], published: list[Path]) -> dict[str, tuple[str, ...]]:
+def variants(crafted: str, published: str) -> dict[str, tuple[str, ...]]:
     """The overrides of each training by its name."""
-
-    def further(*groups: list[Path]) -> str:
-        return f"bank.further=[{','.join(str(bank) for group in groups for bank in group)}]"
-
+    both = f"bank.further=[{crafted},{published}]"
     return {
-        "own": (further(), "bank.procedural=0"),
-        "procedural": (further(),),
-        "crafted": (further(crafted),),
-        "published": (further(crafted, published),),
-        "one strength": (further(crafted, published), "rectifier.training.strengths=null"),
+        "own": ("bank.further=[]", "bank.procedural=0"),
+        "procedural": ("bank.further=[]",),
+        "crafted": (f"bank.further=[{crafted}]",),
+        "published": (both,),
+        "one strength": (both, "rectifier.training.strengths=null"),
     }
 
 
@@ -82,15 +62,15 @@ def measurement(jobs: list[Job], plan: Plan, options: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Train the variants, and measure them; its ``results.json`` is that of unseen_attacks."""
     options = parser(__doc__)
-    options.add_argument("--crafted", type=Path, required=True, help="folder of banks")
-    options.add_argument("--published", type=Path, required=True, help="another one")
+    options.add_argument("--crafted", required=True, help="folder of banks")
+    options.add_argument("--published", required=True, help="another one")
     options.add_argument("--patterns", required=True, help="banks that none is trained on")
     options.add_argument("--fit", default="crop", help="crop or resize them")
     options.add_argument("--photographs", default="300", help="tested on")
     options.add_argument("--strength", default="1,2.5", help="factors of the l_inf ones")
     chosen = options.parse_intermixed_args(arguments)
     plan = plan_of(chosen, "outputs/experiments")
-    jobs = jobs_of(plan, variants(banks_below(chosen.crafted), banks_below(chosen.published)))
+    jobs = jobs_of(plan, variants(chosen.crafted, chosen.published))
     if not carry_out(jobs, chosen):
         return
     require_results(jobs)
@@ -100,7 +80,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UapError as error:
-        raise SystemExit(f"error: {error}") from error
+    main()

@@ -71,6 +71,20 @@ def test_further_and_procedural_ones_join_at_their_share():
     assert (drawn > 0).all()
 
 
+def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbations():
+    for name in ("banks/b", "banks/a/x"):
+        write_bank(Path(name), photographs=[name])
+    write_bank(Path("banks/c"), part="test")
+    shutil.copytree("banks/b", "banks/d/.candidates")
+    cfg, data, _ = parts("bank.further=[banks]")
+    further, photographs = read_further(cfg, data)
+    assert len(further) == 2
+    assert photographs == {"banks/b", "banks/a/x"}
+    # One that is named beside the folder it is in counts once.
+    cfg, data, _ = parts("bank.further=[banks/b,banks]")
+    assert len(read_further(cfg, data)[0]) == 2
+
+
 def test_without_them_the_sampler_is_the_papers():
     cfg, data, network = parts("rectifier.training.vary=false")
     sampler = sampler_of(cfg, find_bank(cfg, data, network), read_further(cfg, data)[0])

@@ -9,7 +9,13 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.data import Collection
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.schema import TrainConfig
-from uap_lightning.perturbations.bank import Bank, check_unseen, perturbations_of, read_bank
+from uap_lightning.perturbations.bank import (
+    Bank,
+    check_unseen,
+    perturbations_of,
+    read_bank,
+    training_banks,
+)
 from uap_lightning.perturbations.procedural import procedural
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
@@ -29,13 +35,8 @@ def read_further(cfg: TrainConfig, data: Collection) -> tuple[Tensor, set[str]]:
     """
     found = [torch.empty(0, 3, data.crop, data.crop)]
     photographs: set[str] = set()
-    for folder in map(Path, cfg.bank.further):
+    for folder in banks_of(cfg.bank.further):
         names = [name for name in perturbations_of(folder) if name.startswith("train")]
-        if not names:
-            raise UapError(
-                f"bank.further names {folder}, which has no perturbations for training: give the "
-                "folder of a bank whose bank.json and train-*.safetensors are in it."
-            )
         bank = read_bank(folder, names)
         side = bank.train.shape[-1]
         if side != data.crop:
@@ -48,6 +49,24 @@ def read_further(cfg: TrainConfig, data: Collection) -> tuple[Tensor, set[str]]:
         found.append(bank.train)
         photographs.update(bank.photographs)
     return torch.cat(found), photographs
+
+
+def banks_of(further: list[str]) -> list[Path]:
+    """The banks with training perturbations that the folders of ``bank.further`` are or hold.
+
+    Raises:
+        UapError: a folder is no such bank and holds none.
+    """
+    found: list[Path] = []
+    for folder in map(Path, further):
+        banks = training_banks(folder)
+        if not banks:
+            raise UapError(
+                f"bank.further names {folder}, which has no perturbations for training: give a "
+                "bank, a folder with bank.json and train-*.safetensors, or a folder of banks."
+            )
+        found += [bank for bank in banks if bank not in found]
+    return found
 
 
 def sampler_of(cfg: TrainConfig, bank: Bank, further: Tensor) -> PerturbationSampler:

@@ -179,6 +179,13 @@ def read_description(folder: Path) -> Description:
     return description
 
 
+def training_banks(folder: Path) -> list[Path]:
+    """The banks in and below a folder that hold perturbations for training, by name."""
+    files = folder.rglob("train-*.safetensors")
+    found = {file.parent for file in files}
+    return sorted(bank for bank in found if not bank.name.startswith("."))  # no candidates
+
+
 def perturbations_of(folder: Path) -> dict[str, tuple[Tensor, Record]]:
     """All perturbations of a bank by name, training ones first; none where nothing is.
 
