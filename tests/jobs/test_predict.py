@@ -1,14 +1,8 @@
 """Folders of images of every kind through the guard, one row a file."""
 
-import csv
-import errno
-import fcntl
 import json
 import os
-import subprocess
-import sys
 import tracemalloc
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import composed, environment
+from tests.jobs.predicting import save, settings, table
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.decoding import read_pixels, to_rgb
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.guard.guard import Guard
-from uap_lightning.jobs import predict as module
 from uap_lightning.jobs.classify import decoded, files_below, reader, rows
-from uap_lightning.jobs.part import COLUMNS, open_part
+from uap_lightning.jobs.part import COLUMNS
 from uap_lightning.jobs.predict import predict
-
-
-def settings(defense, *overrides):
-    fixed = (f"defense={defense}", "network=tiny", "images=photos", "output=found.csv")
-    return composed("predict", *fixed, "accelerator=cpu", *overrides)
-
-
-def save(images, count, folder="photos"):
-    """Images of the size that the crops are taken from, so that nothing is resampled."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    pixels = images.take(range(count)).permute(0, 2, 3, 1).numpy()
-    for i, image in enumerate(pixels):
-        Image.fromarray(np.pad(image, ((4, 4), (4, 4), (0, 0)))).save(f"{folder}/{i:03}.png")
-
-
-def table(path="found.csv"):
-    with Path(path).open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_each_row_is_what_the_guard_says_of_the_crop(defense, network, images):
@@ -263,168 +238,6 @@ def test_what_another_process_finished_meanwhile_is_kept(defense, images, monkey
     assert Path("found.csv").read_text() == "theirs"
 
 
-@contextmanager
-def interrupted(monkeypatch, after):
-    """The guard is stopped, as by a kill, when it has seen ``after`` batches."""
-    seen, inspect = [], Guard.inspect
-
-    def broken(guard, x):
-        seen.append(len(x))
-        if len(seen) > after:
-            raise KeyboardInterrupt
-        return inspect(guard, x)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Guard, "inspect", broken)
-        yield seen
-
-
-@pytest.mark.parametrize("output", ["found.csv", "found.jsonl"])
-def test_an_interrupted_command_goes_on_where_it_was(defense, images, monkeypatch, output):
-    save(images, 11)
-    Path("photos/004.png").write_bytes(b"none")
-    os.rename(b"photos/001.png", b"photos/001\xff\n.png")  # noqa: PTH104 - bytes
-    cfg = settings(defense, f"output={output}", "batch_size=3")
-    predict(cfg)
-    whole = Path(output).read_bytes()
-    Path(output).unlink()
-    with interrupted(monkeypatch, after=2) as seen:
-        with pytest.raises(KeyboardInterrupt):
-            predict(cfg)
-        assert seen == [3, 2, 3]
-    left = {"defense", "photos", f"{output}.part"}
-    assert {p.name for p in Path().iterdir()} == left
-    # torn in the middle of a row, as a kill or a full disk leaves it
-    part = Path(f"{output}.part")
-    part.write_bytes(part.read_bytes() + b'{"mark": "12-')
-    with interrupted(monkeypatch, after=9) as seen:
-        predict(cfg)
-        assert seen == [3, 2]
-    assert Path(output).read_bytes() == whole
-    assert {p.name for p in Path().iterdir()} == {"defense", "photos", output}
-
-
-@pytest.mark.parametrize("change", ["replaced", "new", "gone", "resize", "names", "batch_size"])
-def test_rows_that_no_longer_hold_are_computed_again(defense, images, monkeypatch, change):
-    save(images, 8)
-    Path("names.txt").write_text("\n".join("abcdefgh"))
-    with interrupted(monkeypatch, after=3), pytest.raises(KeyboardInterrupt):
-        predict(settings(defense, "batch_size=2"))
-    more = ["batch_size=2"]
-    if change == "replaced":
-        Path("photos/003.png").write_bytes(Path("photos/006.png").read_bytes())
-    elif change == "new":
-        os.link("photos/006.png", "photos/002b.png")
-    elif change == "gone":
-        Path("photos/002.png").unlink()
-    else:
-        changed = {"resize": "resize=48", "names": "class_names=names.txt"}
-        more = [changed.get(change, "batch_size=4"), *more][: 1 if change == "batch_size" else 2]
-    predict(settings(defense, *more))
-    found = Path("found.csv").read_bytes()
-    predict(settings(defense, *more, "output=anew.csv"))
-    assert found == Path("anew.csv").read_bytes()
-
-
-def test_one_process_writes_an_output(defense, images):
-    save(images, 2)
-    with (
-        open_part(Path("found.csv")),
-        pytest.raises(UapError, match=r"another process writes found\.csv"),
-    ):
-        predict(settings(defense))
-    predict(settings(defense))
-    assert len(table()) == 2
-
-
-def test_the_lock_of_an_output_is_one_file_that_stays(monkeypatch):
-    """One who opened it before it was freed then holds the lock that a third one would ask for."""
-    Path("temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(Path("temporary").resolve()))
-    Path("results").mkdir()
-    Path("same").symlink_to("results")
-    with open_part(Path("results/found.csv")):
-        [lock] = Path("temporary").iterdir()
-        early = lock.open()
-    assert list(Path("temporary").iterdir()) == [lock]
-    fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with pytest.raises(UapError, match="another process"), open_part(Path("same/found.csv")):
-        pass
-    early.close()
-    with open_part(Path("same/found.csv")), open_part(Path("results/other.csv")):
-        assert len(list(Path("temporary").iterdir())) == 2
-    assert not list(Path("results").iterdir())
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [bytes(9), b"[]", b"3", b"\xff", b"[" * 10**5, b'{"file": "002.png"}', b"row without score"],
-)
-def test_a_damaged_part_is_kept_up_to_the_damage(defense, images, monkeypatch, damage):
-    save(images, 6)
-    cfg = settings(defense, "batch_size=2")
-    predict(cfg)
-    whole = Path("found.csv").read_bytes()
-    Path("found.csv").unlink()
-    with interrupted(monkeypatch, after=2), pytest.raises(KeyboardInterrupt):
-        predict(cfg)
-    part = Path("found.csv.part")
-    lines = part.read_bytes().splitlines()
-    if damage == b"row without score":
-        row = json.loads(lines[3])
-        del row["score"]
-        damage = json.dumps(row).encode()
-    part.write_bytes(b"\n".join([*lines[:3], damage, *lines[4:]]) + b"\n")
-    with interrupted(monkeypatch, after=9) as seen:
-        predict(cfg)
-    assert seen == [2, 2]
-    assert Path("found.csv").read_bytes() == whole
-
-
-def test_a_full_disk_while_publishing_leaves_the_part_alone(defense, images, monkeypatch):
-    save(images, 2)
-
-    def full(*given):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(csv.DictWriter, "writerow", full)
-        patch.setattr(csv.DictWriter, "writeheader", lambda table: None)
-        with pytest.raises(UapError, match=r"found\.csv could not be written \(No space left"):
-            predict(settings(defense))
-    assert {p.name for p in Path().iterdir()} == {"defense", "photos", "found.csv.part"}
-    predict(settings(defense))
-    assert len(table()) == 2
-
-
-def test_a_killed_process_leaves_what_the_next_one_takes_up(defense, images):
-    """SIGKILL when the third batch is judged."""
-    save(images, 6)
-    dying = """
-import os, signal, sys
-from uap_lightning.guard.guard import Guard
-inspect, seen = Guard.inspect, []
-def dies(guard, x):
-    seen.append(x)
-    if len(seen) > 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return inspect(guard, x)
-Guard.inspect = dies
-from uap_lightning.predict import main
-main()
-"""
-    words = ["images=photos", "output=found.csv", f"defense={defense}", "network=tiny"]
-    words += ["accelerator=cpu", "batch_size=2"]
-    done = subprocess.run(
-        [sys.executable, "-c", dying, *words], env=environment(), capture_output=True, check=False
-    )
-    assert done.returncode == -9, done.stderr
-    assert len(Path("found.csv.part").read_text().splitlines()) == 5
-    predict(settings(defense, "batch_size=2"))
-    assert [row["file"] for row in table()] == [f"{i:03}.png" for i in range(6)]
-    assert sorted(p.name for p in Path().iterdir()) == ["defense", "found.csv", "photos"]
-
-
 def test_no_cell_is_a_formula(defense, images):
     """As a spreadsheet reads it: text of others begins with none of the characters that compute."""
     first = "=+-@\t\r\n"
@@ -494,67 +307,3 @@ def test_values_that_are_not_finite_are_no_answer(defense, network, images):
     save(images, 2)
     found = list(rows(guard, Path("photos"), reader(guard, None), ["a"] * 8, 2, 1))
     assert ["not finite" in str(row["error"]) for row in found] == [True, True]
-
-
-def test_workers_of_ray_write_the_rows_of_one_process_and_go_on_from_its_part(
-    defense, images, monkeypatch
-):
-    ray = pytest.importorskip("ray")
-    save(images, 11)
-    Path("photos/005b.png").write_bytes(Path("photos/005.png").read_bytes()[:200])
-    predict(settings(defense, "batch_size=4"))
-    with monkeypatch.context() as patched:
-        patched.setattr("uap_lightning.jobs.predict.publish", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            predict(settings(defense, "batch_size=4", "output=ray.csv"))
-    part = Path("ray.csv.part")
-    lines = part.read_text().splitlines(keepends=True)
-    marked = json.loads(lines[1]) | {"class": "done before"}
-    part.write_text("".join([lines[0], json.dumps(marked) + "\n", *lines[2:6]]))
-    try:
-        predict(settings(defense, "batch_size=4", "engine=ray", "num_workers=2", "output=ray.csv"))
-    finally:
-        ray.shutdown()
-    ours, theirs = table(), table("ray.csv")
-    assert len(theirs) == 12
-    assert theirs[0].pop("class") == "done before"
-    ours[0].pop("class")
-    for row, other in zip(ours, theirs, strict=True):
-        for key in ("confidence", "score"):
-            if row[key]:
-                assert float(other[key]) == pytest.approx(float(row[key]), abs=1e-3)
-        # Workers are given whole paths, which is what they tell of.
-        other["error"] = other["error"].replace(f"{Path.cwd()}/", "")
-        assert {**row, "confidence": "", "score": ""} == {**other, "confidence": "", "score": ""}
-    assert not list(Path().glob(".names-*"))
-
-
-def test_without_ray_the_engine_is_refused_in_one_sentence(defense, images, monkeypatch):
-    save(images, 2)
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UapError, match=r"engine is ray, .*pip install 'uap-lightning\[ray\]'"):
-        predict(settings(defense, "engine=ray"))
-    assert not Path("found.csv").exists()
-    with pytest.raises(UapError, match="engine is dask: expected one of local, ray"):
-        predict(settings(defense, "engine=dask"))
-    with pytest.raises(UapError, match="engine is ray and accelerator gpu: expected auto or cpu"):
-        predict(settings(defense, "engine=ray", "accelerator=gpu"))
-
-
-def test_the_names_that_workers_of_ray_read_lie_beside_the_output(defense, images, monkeypatch):
-    save(images, 5)
-    monkeypatch.setattr(module, "connect", lambda workers: None)
-    seen = []
-
-    def answers(build, batches, workers):
-        listing = build.args[1]
-        seen.append((listing.place, batches, workers))
-        answer = build()
-        yield from map(answer, range(batches))
-
-    monkeypatch.setattr(module, "answers", answers)
-    predict(settings(defense, "engine=ray", "num_workers=3", "batch_size=2", "output=found.csv"))
-    [(place, batches, workers)] = seen
-    assert place.parent.parent == Path.cwd()
-    assert (batches, workers) == (3, 3)
-    assert [row["file"] for row in table()] == [f"{n:03}.png" for n in range(5)]
