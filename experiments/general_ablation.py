@@ -1,4 +1,4 @@
-"""What makes a rectifier general? Trainings that each add a kind of perturbation to the one before.
+"""What makes a rectifier general? Five trainings, each different in one thing from the one before.
 
 ``own``          the perturbations crafted for the classifier, and synthetic ones
 ``procedural``   and patterns that no network was asked about (bank.procedural)
@@ -9,7 +9,8 @@
 All have the same rectifier, number of steps and photographs, and no detector, so that every image
 is rectified. They are measured by experiments.unseen_attacks in one run. Takes the settings of
 ``train``, which name the classifier, the photographs and its bank; those of ``data`` are given one
-by one, because a measurement has no experiment.
+by one, because a measurement has no experiment. The results are written where those of
+unseen_attacks are, as ``general_ablation``.
 
 python -m experiments.general_ablation --crafted BANKS --published PUBLISHED --patterns UNSEEN \
     --photographs 300 --strength 1,2.5 --network network=efficientnet_lite0 experiment=general \
@@ -17,10 +18,22 @@ python -m experiments.general_ablation --crafted BANKS --published PUBLISHED --p
     data=imagenet_sample data.root=FOLDER data.test_root=FOLDER data.resize=146 data.crop=128
 """
 
+import shlex
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-from experiments.runs import Job, Plan, carry_out, parser, plan_of, require_results
+from experiments.runs import (
+    UNFINISHED,
+    Job,
+    Plan,
+    carry_out,
+    parser,
+    plan_of,
+    require_results,
+)
+from uap_lightning.jobs.schema import FITS
 
 _NO_DETECTOR = ("detector=none", "detector.false_alarms=null", "detector.harmless=0")
 # What trainings have and a measurement does not.
@@ -29,11 +42,11 @@ _OF_TRAININGS = ("experiment=", "bank.", "rectifier", "detector")
 
 def variants(crafted: str, published: str) -> dict[str, tuple[str, ...]]:
     """The overrides of each training by its name."""
-    both = f"bank.further=[{crafted},{published}]"
+    both = f"bank.further=['{crafted}','{published}']"
     return {
         "own": ("bank.further=[]", "bank.procedural=0"),
         "procedural": ("bank.further=[]",),
-        "crafted": (f"bank.further=[{crafted}]",),
+        "crafted": (f"bank.further=['{crafted}']",),
         "published": (both,),
         "one strength": (both, "rectifier.training.strengths=null"),
     }
@@ -65,18 +78,38 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--crafted", required=True, help="folder of banks")
     options.add_argument("--published", required=True, help="another one")
     options.add_argument("--patterns", required=True, help="banks that none is trained on")
-    options.add_argument("--fit", default="crop", help="crop or resize them")
-    options.add_argument("--photographs", default="300", help="tested on")
+    options.add_argument("--fit", default="crop", choices=FITS, help="what larger ones become")
+    options.add_argument("--photographs", type=int, default=300, help="tested on")
     options.add_argument("--strength", default="1,2.5", help="factors of the l_inf ones")
     chosen = options.parse_intermixed_args(arguments)
+    if chosen.smoke or len(chosen.network or []) != 1:
+        raise SystemExit(
+            f"error: --smoke is {chosen.smoke} and --network is given "
+            f"{len(chosen.network or [])} times: expected one real network, because the tiny one "
+            "has too few photographs for a measurement."
+        )
+    for folder in (chosen.crafted, chosen.published, chosen.patterns):
+        if not Path(folder).is_dir():
+            raise SystemExit(f"error: {folder} is no folder: expected one that holds banks.")
+    started = time.monotonic()
     plan = plan_of(chosen, "outputs/experiments")
     jobs = jobs_of(plan, variants(chosen.crafted, chosen.published))
-    if not carry_out(jobs, chosen):
-        return
-    require_results(jobs)
     names = ("patterns", "fit", "photographs", "strength")
     told = [word for name in names for word in (f"--{name}", str(getattr(chosen, name)))]
-    subprocess.run([sys.executable, *measurement(jobs, plan, told)], check=True)
+    words = measurement(jobs, plan, told)
+    if not carry_out(jobs, chosen):
+        print(shlex.join(["python", *words]))
+        return
+    require_results(jobs)
+    if chosen.table_only:
+        return
+    left = None if chosen.minutes is None else 60 * chosen.minutes + started - time.monotonic()
+    try:
+        status = subprocess.run([sys.executable, *words], check=False, timeout=left).returncode
+    except subprocess.TimeoutExpired:
+        raise SystemExit(UNFINISHED) from None
+    if status:
+        raise SystemExit(f"{shlex.join(['python', *words])} ended with status {status}.")
 
 
 if __name__ == "__main__":

@@ -52,10 +52,24 @@ def test_patience_counts_looks_without_a_higher_ratio(monkeypatch, network, imag
     assert told(*told_of, stop_at=1.0, patience=None) == 7
 
 
-def test_the_images_looked_at_are_known_by_their_own_predictions(network, images, labels):
+def test_the_images_looked_at_are_spread_and_known_by_their_own_predictions(
+    monkeypatch, network, images, labels
+):
     """With no perturbation nothing is fooled, so a wrong pairing would show."""
+    monkeypatch.setattr(module, "LOOKED_AT", 7)
+    seen = []
+
+    def ratio(network, sample, known, rho):
+        seen.append(list(sample.numbers))
+        return fooling_ratio(network, sample, known, rho)
+
+    monkeypatch.setattr(module, "fooling_ratio", ratio)
     stop = stopping(network, images, labels, 0.01, None)
     assert not stop(9, torch.zeros(3, 32, 32))
+    [numbers] = seen
+    assert len(set(numbers)) == 7
+    assert numbers[0] == 0
+    assert max(numbers) > 0.8 * len(images)
 
 
 def test_without_either_all_steps_are_made(network, images, labels):

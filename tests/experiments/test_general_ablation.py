@@ -1,6 +1,8 @@
-"""Each training of the ablation adds one kind of perturbation to the one before, and no more."""
+"""Each training of the ablation differs in one thing from the one before, and in no more."""
 
 from pathlib import Path
+
+import pytest
 
 from experiments import general_ablation as ablation
 from experiments.runs import Plan
@@ -41,3 +43,25 @@ def test_the_measurement_has_all_defences_and_no_setting_of_a_training():
     assert not any(word.startswith(("bank", "rectifier", "experiment")) for word in overrides)
     # They are settings of craft, which experiments.unseen_attacks takes.
     assert typed_config("craft", *overrides).name == "general_ablation"
+
+
+def test_the_commands_can_be_seen_before_they_are_run(tmp_path, capsys):
+    for name in ("c", "p", "unseen"):
+        (tmp_path / name).mkdir()
+    words = [
+        word for name in ("crafted", "published") for word in (f"--{name}", f"{tmp_path}/{name[0]}")
+    ]
+    words += ["--patterns", f"{tmp_path}/unseen", "--network", "network=tiny", "--dry-run"]
+    ablation.main([*words, *WORDS])
+    *trainings, measured = capsys.readouterr().out.splitlines()
+    assert len(trainings) == len(KINDS)
+    assert measured.startswith("python -m experiments.unseen_attacks --defense")
+    assert f"--patterns {tmp_path}/unseen --fit crop --photographs 300" in measured
+
+
+def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
+    words = ["--crafted", str(tmp_path), "--published", str(tmp_path), "--network", "network=tiny"]
+    with pytest.raises(SystemExit, match="nowhere is no folder"):
+        ablation.main([*words, "--patterns", "nowhere", *WORDS])
+    with pytest.raises(SystemExit, match="expected one real network"):
+        ablation.main([*words, "--patterns", str(tmp_path), "--smoke"])

@@ -144,6 +144,11 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         (["rectifier.training.loss.reconstruction=-1"], r"rectifier\.training\.loss has"),
         (["detector.max_images=1"], r"detector\.max_images is 1"),
         (["detector.perturbed_share=0"], r"detector\.perturbed_share is 0"),
+        (["detector.harmless=1"], r"detector\.harmless is 1.0: expected a share"),
+        (
+            ["attack=cosine_uap", "attack.stop_at=0.5", "bank.min_fooling_ratio=0.8"],
+            r"attack\.stop_at is 0\.5 and bank\.min_fooling_ratio 0\.8",
+        ),
         (["accelerator=tpu"], "accelerator is tpu"),
         (["+trainer.accumulate_grad_batches=2"], r"trainer\.accumulate_grad_batches is 2"),
         (["+trainer.limit_test_batches=1"], r"trainer\.limit_test_batches is 1"),

@@ -12,17 +12,17 @@ from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_json, write_json
 from uap_lightning.jobs.evaluate import evaluate
-from uap_lightning.jobs.perturbing import read_further, sampler_of
+from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 from uap_lightning.jobs.train import train
-from uap_lightning.perturbations.bank import identities
+from uap_lightning.perturbations.bank import identities, read_bank
 from uap_lightning.perturbations.record import Record, save_perturbation
 
 TINY = "uap_lightning.networks.tiny.tiny"
 
 
-def write_bank(folder, size=32, part="train", network="another", photographs=()):
-    rho = 10 * torch.randn(3, size, size, generator=torch.Generator().manual_seed(9)).sign()
+def write_bank(folder, size=32, part="train", network="another", photographs=(), seed=9):
+    rho = 10 * torch.randn(3, size, size, generator=torch.Generator().manual_seed(seed)).sign()
     record = Record(
         network=network,
         weights="",
@@ -72,17 +72,45 @@ def test_further_and_procedural_ones_join_at_their_share():
 
 
 def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbations():
-    for name in ("banks/b", "banks/a/x"):
-        write_bank(Path(name), photographs=[name])
-    write_bank(Path("banks/c"), part="test")
-    shutil.copytree("banks/b", "banks/d/.candidates")
+    names = ("banks/e", "banks/a/x", "banks/b", "banks/d", "banks/c", "linked/f")
+    rho = {name: write_bank(Path(name), photographs=[name], seed=n) for n, name in enumerate(names)}
+    write_bank(Path("banks/tested"), part="test")
+    shutil.copytree("banks/b", "banks/g/.candidates")
+    Path("banks/linked").symlink_to(Path("linked").resolve())
     cfg, data, _ = parts("bank.further=[banks]")
     further, photographs = read_further(cfg, data)
-    assert len(further) == 2
-    assert photographs == {"banks/b", "banks/a/x"}
+    # By name, whatever order the disk lists them in: draws and digests depend on it.
+    assert torch.equal(further, torch.stack([rho[name] for name in sorted(names)]))
+    assert photographs == set(names)
     # One that is named beside the folder it is in counts once.
     cfg, data, _ = parts("bank.further=[banks/b,banks]")
-    assert len(read_further(cfg, data)[0]) == 2
+    assert len(read_further(cfg, data)[0]) == len(names)
+    # A folder that is named is taken, whatever its name begins with.
+    cfg, data, _ = parts("bank.further=[banks/g/.candidates]")
+    assert torch.equal(read_further(cfg, data)[0][0], rho["banks/b"])
+
+
+def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all():
+    own = {"network": "tiny", "seed": 1}
+    rho = write_bank(Path("own"), **own)
+    tested = write_bank(Path("own"), part="test", network="tiny", seed=2)
+    bank = read_bank(Path("own"), ["train-0000", "test-0000"])
+    other = write_bank(Path("other"), seed=3)
+    joining = torch.stack([other, rho, other])
+    assert torch.equal(apart_from(bank, joining), other[None])
+    with pytest.raises(UapError, match=r"bank\.further has 1 of the 1 test perturbations"):
+        apart_from(bank, torch.stack([other, tested]))
+
+
+def test_a_training_does_not_see_what_it_is_tested_on():
+    """The whole command, with a bank whose test perturbation was imported for training too."""
+    for name in ("other", "own"):
+        write_bank(Path(name), part="train", network="tiny", seed=4 if name == "own" else 5)
+        write_bank(Path(name), part="train" if name == "other" else "test", network="tiny", seed=5)
+    words = [word for word in QUICK_TRAIN if not word.startswith("bank.")]
+    words += ["bank.path=own", "bank.train=1", "bank.test=1", "bank.extended=1"]
+    with pytest.raises(UapError, match=r"bank\.further has 1 of the 1 test perturbations"):
+        train(composed("train", *words, "bank.further=[other]"))
 
 
 def test_without_them_the_sampler_is_the_papers():

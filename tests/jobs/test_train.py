@@ -3,11 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tests.tiny import QUICK_TRAIN, composed
+from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.data.module import EvaluationDataModule
@@ -16,6 +17,7 @@ from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.perturbations.record import load_perturbation
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.training import callbacks, fitting
+from uap_lightning.training.fitting import DetectorSample
 from uap_lightning.training.module import RectifierModule
 
 
@@ -141,6 +143,13 @@ def test_the_detector_learns_from_members_at_its_own_share(monkeypatch):
     assert all(is_one_of(added, known) for added in perturbed)
     in_training = [a for a in spy.added["fit"] if not torch.equal(a[0], a[1])]
     assert not all(is_one_of(added, known) for added in in_training)
+
+
+def test_the_sample_of_the_detector_is_the_configs():
+    words = ("detector.harmless=0.2", "detector.false_alarms=0.05", "detector.perturbed_share=0.4")
+    cfg = typed_config("train", *QUICK_TRAIN, *words)
+    sample = job.detector_sample(cfg, SimpleNamespace(validation="held", batch_size=4))
+    assert sample == DetectorSample(40, 0.4, 4, cfg.seed, 0.05, "held", 0.2)
 
 
 def test_training_that_ends_early_is_not_taken_for_a_whole(monkeypatch):

@@ -5,7 +5,7 @@ from torch import nn
 
 from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.training.fitting import DetectorSample, fit_on_crops
+from uap_lightning.training.fitting import DetectorSample, fit_on_crops, random_signed
 
 
 class GreyCrops:
@@ -64,3 +64,11 @@ def test_without_it_clean_images_are_clean():
     added, perturbed = fitted(0.0)
     assert bool((added[~perturbed] == 0).all())
     assert bool(perturbed.any())
+
+
+def test_the_draw_is_repeatable_and_stays_in_range():
+    first, second = fitted(0.25)[0], fitted(0.25)[0]
+    assert torch.equal(first, second)
+    white = random_signed(torch.full((4, 3, 8, 8), 250.0), torch.Generator().manual_seed(0))
+    assert float(white.max()) <= 255
+    assert float(white.min()) < 247

@@ -74,11 +74,12 @@ def descend(
         velocity = momentum * velocity + gradient / gradient.abs().mean().clamp_min(1e-20)
         length = step_size * norm.eps * (1 - step / len(batches))
         rho = norm.project(rho.detach() - length * norm.steepest(velocity))
-        if stop is not None and stop(step, rho):
+        last = step + 1 == len(batches)
+        if stop is not None and not last and stop(step, rho):
             break
     if not reached:
         raise NoGradient(
-            f"the gradient of all {len(batches)} steps is zero on the network {network.name}: no "
+            f"the gradient of all {step + 1} steps is zero on the network {network.name}: no "
             "perturbation was searched for, so this says nothing of how robust it is; take an "
             "attack without gradients (attack=deepfool_uap), or look for what cuts the gradient."
         )

@@ -61,4 +61,4 @@ def fooling_ratio(
             for batch in batches(images, batch_size, device)
         ]
     )
-    return float((predicted != predictions).float().mean())
+    return float((predicted != predictions).double().mean())

@@ -24,7 +24,8 @@ def stopping(
     """Says after a step whether to stop, by the fooling ratio on up to 64 crafting images.
 
     It looks every ten steps. An attack whose steps shrink has not shrunk them by then, so what is
-    stopped early fools less than what runs on.
+    stopped early fools less than what runs on. The perturbation of the last look is the one that
+    is returned, also where an earlier one fooled more.
 
     Args:
         network: the target network.

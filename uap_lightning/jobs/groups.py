@@ -250,7 +250,11 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         whole("detector.max_images", self.max_images, 2)
-        share("detector.harmless", self.harmless)
+        if not 0 <= self.harmless < 1:
+            raise UapError(
+                f"detector.harmless is {self.harmless}: expected a share of the clean images, from "
+                "0 to below 1, because some must be clean indeed."
+            )
         if self.false_alarms is not None and not 0 <= self.false_alarms < 1:
             raise UapError(
                 f"detector.false_alarms is {self.false_alarms}: expected a share of clean images, "

@@ -1,5 +1,6 @@
 """What a training perturbs with: P*, and the perturbations that join it."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.perturbations.bank import (
     Bank,
     check_unseen,
+    identities,
     perturbations_of,
     read_bank,
     training_banks,
@@ -19,6 +21,8 @@ from uap_lightning.perturbations.bank import (
 from uap_lightning.perturbations.procedural import procedural
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
+
+log = logging.getLogger(__name__)
 
 
 def read_further(cfg: TrainConfig, data: Collection) -> tuple[Tensor, set[str]]:
@@ -48,7 +52,30 @@ def read_further(cfg: TrainConfig, data: Collection) -> tuple[Tensor, set[str]]:
         check_unseen(bank, data.tested_on, "bank.further")
         found.append(bank.train)
         photographs.update(bank.photographs)
+        log.info("%d perturbations of %s join", len(bank.train), folder)
     return torch.cat(found), photographs
+
+
+def apart_from(bank: Bank, further: Tensor) -> Tensor:
+    """Those of ``further`` that are not among the bank's training ones, each once.
+
+    Raises:
+        UapError: one of them is a test perturbation of the bank.
+    """
+    named = identities(further)
+    shared = set(named) & set(identities(bank.test))
+    if shared:
+        raise UapError(
+            f"bank.further has {len(shared)} of the {len(bank.test)} test perturbations of the "
+            "bank for training: expected none; import or craft others to test on, or leave the "
+            "bank that they are in out of bank.further."
+        )
+    known, kept = set(identities(bank.train)), []
+    for number, name in enumerate(named):
+        if name not in known:
+            known.add(name)
+            kept.append(number)
+    return further[kept]
 
 
 def banks_of(further: list[str]) -> list[Path]:

@@ -76,6 +76,12 @@ class CraftConfig:
         check_accelerator(self.accelerator)
         _check_options("logger", self.logger)
         self.ball()
+        enough, least = self.attack.get("stop_at"), self.bank.min_fooling_ratio
+        if isinstance(enough, int | float) and enough < least:
+            raise UapError(
+                f"attack.stop_at is {enough} and bank.min_fooling_ratio {least}: expected it to "
+                "stop at more than the bank asks for; raise the first, or lower the second."
+            )
 
     def ball(self) -> Ball:
         """The ball at the size of the crops."""

@@ -19,7 +19,7 @@ from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
-from uap_lightning.jobs.perturbing import read_further, sampler_of
+from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
 from uap_lightning.jobs.run import running
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import (
@@ -80,6 +80,7 @@ def train(composed: DictConfig) -> float | None:
                 with run.stage("craft"):
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
+                further = apart_from(bank, further)
                 sampler = sampler_of(cfg, bank, further)
                 condition = training_condition(cfg, data, network, bank, further, matched)
                 module = build_module(cfg, network, parts, condition, matched)
@@ -103,7 +104,8 @@ def train(composed: DictConfig) -> float | None:
                 return None
             run.content["rows"] = rows
             defense = digest_of_file(folder / RECORD)
-            run.content["digests"] = {"bank": bank.digest, "defense": defense}
+            joined = {key: str(condition[key]) for key in _OPTIONAL if key in condition}
+            run.content["digests"] = {"bank": bank.digest, "defense": defense, **joined}
             described = card({**condition, "classes": network.classes(data.crop)}, run.result)
             write_atomically(folder / CARD, described.encode())
             log_rows(loggers, rows)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,10 +181,27 @@ def read_description(folder: Path) -> Description:
 
 
 def training_banks(folder: Path) -> list[Path]:
-    """The banks in and below a folder that hold perturbations for training, by name."""
-    files = folder.rglob("train-*.safetensors")
-    found = {file.parent for file in files}
-    return sorted(bank for bank in found if not bank.name.startswith("."))  # no candidates
+    """The banks in and below a folder that hold perturbations for training, by name.
+
+    Links are followed. What lies in folders whose names begin with a dot is no part of a bank.
+
+    Raises:
+        UapError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return  # where nothing is, there is no bank
+        raise UapError(
+            f"{error.filename} cannot be read ({error.strerror}): give a folder of banks that can."
+        ) from error
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(name.startswith("train-") and name.endswith(".safetensors") for name in files):
+            found.append(Path(place))
+    return sorted(found)
 
 
 def perturbations_of(folder: Path) -> dict[str, tuple[Tensor, Record]]:

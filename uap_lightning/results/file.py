@@ -28,7 +28,7 @@ class RunResult:
         config: the resolved config.
         versions: of the libraries.
         commit: of the checkout, where there is one.
-        digests: of bank and defence.
+        digests: of bank and defence, and of what joined the bank, if anything did.
         bank: name of the bank's folder that a crafting filled.
     """
 

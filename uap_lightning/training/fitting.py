@@ -29,6 +29,7 @@ class DetectorSample:
         held_out: training photographs that neither rectifier nor detector is fitted on.
         harmless: share of the clean images that carry random signs (:func:`random_signed`), so
             that the detector lets these pass: the classifier bears them better than rectifying.
+            Procedural perturbations that are random signs of each pixel stay perturbed ones.
     """
 
     max_images: int

@@ -10,7 +10,7 @@ from torchmetrics.utilities import dim_zero_cat
 from uap_lightning.guard.guard import Guard
 from uap_lightning.results.metrics import Outcomes
 
-# Parts that are kept apart. Many small tensors among large ones that come and go would leave holes
+# As many parts are joined. Many small tensors among large ones that come and go would leave holes
 # in memory that no large one fits into.
 _MOST = 16
 
