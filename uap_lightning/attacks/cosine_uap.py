@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.reading import read_ahead
 from uap_lightning.attacks.stopping import stopping
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.data.crops import Images
@@ -94,12 +95,13 @@ def turned_away(
     batches = draw_batches(len(images), steps, batch_size, generator)
     numbers_of_all = sorted({n for batch in batches for n in batch})
     clean = {} if shown else clean_logits(network, images, numbers_of_all)
+    reading = read_ahead(images, batches, device)
     gradients = 0
 
     def loss(rho: Tensor, numbers: list[int]) -> Tensor:
         nonlocal gradients
         gradients += len(numbers)
-        photographs = images.take(numbers).to(device).float()
+        photographs = next(reading)
         if shown is None:
             unperturbed = torch.stack([clean[number] for number in numbers])
         else:

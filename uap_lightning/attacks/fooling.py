@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from uap_lightning.attacks.reading import read_ahead
 from uap_lightning.data.crops import Images
 from uap_lightning.networks import TargetNetwork
 
@@ -26,9 +27,11 @@ class Chosen:
 
 
 def batches(images: Images, size: int, device: torch.device) -> Iterator[Tensor]:
-    """The images in order, as float batches 0-255 on the device; one batch in memory at a time."""
-    for start in range(0, len(images), size):
-        yield images.take(range(start, min(start + size, len(images)))).to(device).float()
+    """The images in order, as float batches 0-255 on the device; two batches in memory at most."""
+    numbers = [
+        range(start, min(start + size, len(images))) for start in range(0, len(images), size)
+    ]
+    return read_ahead(images, numbers, device)
 
 
 def clean_predictions(network: TargetNetwork, images: Images, batch_size: int = 64) -> Tensor:

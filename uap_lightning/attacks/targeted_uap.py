@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from uap_lightning.attacks.descent import descend, draw_batches, random_start
+from uap_lightning.attacks.reading import read_ahead
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import Images
@@ -61,8 +62,10 @@ def targeted_uap(
     start = random_start(first.shape[1:], norm, generator)
     batches = draw_batches(len(images), steps, batch_size, generator)
 
+    reading = read_ahead(images, batches, device)
+
     def distance(rho: Tensor, numbers: list[int]) -> Tensor:
-        perturbed = (images.take(numbers).to(device).float() + rho).clamp(0, 255)
+        perturbed = (next(reading) + rho).clamp(0, 255)
         return functional.cross_entropy(
             network(perturbed), torch.full((len(numbers),), chosen, device=device)
         )
