@@ -128,7 +128,8 @@ def unseen_table(folder: Path) -> str:
             rates = [_rates(own, *group) for group in groups]
             kept = [f"{own[0].clean:.1f}", alarms, gmac.get(defense, "")]
             rows.append([result.measured, for_markdown(defense), *rates, *kept])
-        lines += [f"| {' | '.join(row)} |" for row in rows]
+        made = [f"| {' | '.join(row)} |" for row in rows]
+        lines += [line for line in made if line not in lines]  # the same floor is told once
     return "\n".join(lines)
 
 
