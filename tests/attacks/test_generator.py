@@ -22,7 +22,7 @@ def test_a_generated_perturbation_fools_more_with_training(network, images, labe
             )
             for steps in (1, 60)
         )
-        assert trained > untrained + 0.3
+        assert trained > untrained + 0.25
 
 
 def test_the_generator_keeps_sizes_and_tanhs_range():

@@ -110,7 +110,7 @@ def test_a_sampler_gives_each_image_a_perturbation_of_its_own_that_fools():
     network, images = tiny(), scenes(60, seed=8)
     clean = answers(network, images.float())
     fooled, alike = {}, {}
-    for name, steps, diversity in (("untrained", 1, 1.0), ("trained", 60, 1.0), ("one", 60, 0.0)):
+    for name, steps, diversity in (("untrained", 1, 1.0), ("trained", 60, 3.0), ("one", 60, 0.0)):
         vary = train_sampler(
             network,
             TensorImages(images),
@@ -125,10 +125,11 @@ def test_a_sampler_gives_each_image_a_perturbation_of_its_own_that_fools():
         assert torch.equal(rhos[0], vary(pattern(), images[0], [], again))
         answer = answers(network, (images.float() + rhos).clamp(0, 255))
         fooled[name] = float((answer != clean).double().mean())
-        cosine = torch.cosine_similarity(rhos[0].flatten(), rhos[1].flatten(), dim=0)
-        alike[name] = abs(float(cosine))
+        flat = torch.nn.functional.normalize(rhos.flatten(1))
+        pairs = torch.tril_indices(len(flat), len(flat), -1)
+        alike[name] = float((flat @ flat.T)[pairs[0], pairs[1]].abs().mean())
     assert fooled["trained"] > fooled["untrained"] + 0.2
-    assert alike["trained"] < alike["one"] - 0.1
+    assert alike["trained"] < 0.75 * alike["one"]
 
 
 def test_many_patterns_are_all_different_and_begin_with_those_given():
