@@ -198,7 +198,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--remembered", type=Path, help="results.json of experiments.stream on adaptive's"
     )
     options.add_argument("--unseen", type=Path, help="results.json of experiments.unseen_attacks")
-    options.add_argument("--unseen-ablation", type=Path, help="that of general_ablation")
+    options.add_argument(
+        "--unseen-ablation", type=Path, help="one to compare, as general_ablation's"
+    )
     options.add_argument("--unseen-further", type=Path, help="another one, beside the first")
     options.add_argument(
         "--adaptive",
@@ -226,7 +228,8 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.unseen is not None:
         take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
     if chosen.unseen_ablation is not None:
-        take_stream(chosen.unseen_ablation, RESULTS / "unseen_ablation" / "{network}-{size}.json")
+        name = f"{{network}}-{{size}}-{chosen.unseen_ablation.parent.name}.json"
+        take_stream(chosen.unseen_ablation, RESULTS / "unseen_ablation" / name)
     if chosen.unseen_further is not None:
         name = f"{{network}}-{{size}}-{chosen.unseen_further.parent.name}.json"
         take_stream(chosen.unseen_further, RESULTS / "unseen_further" / name)

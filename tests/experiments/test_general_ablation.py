@@ -1,11 +1,12 @@
 """Each training of the ablation differs in one thing from the one before, and in no more."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from experiments import general_ablation as ablation
-from experiments.runs import Plan
+from experiments.runs import UNFINISHED, Plan
 from tests.tiny import typed_config
 
 WORDS = ("experiment=general", "data=generated", "bank.path=B", "norm=linf", "data.crop=32")
@@ -45,18 +46,21 @@ def test_the_measurement_has_all_defences_and_no_setting_of_a_training():
     assert typed_config("craft", *overrides).name == "general_ablation"
 
 
+def options(folder):
+    """The script's own words, with three empty folders for banks."""
+    words = ["--network", "network=tiny"]
+    for name in ("crafted", "published", "patterns"):
+        (folder / name).mkdir()
+        words += [f"--{name}", str(folder / name)]
+    return words
+
+
 def test_the_commands_can_be_seen_before_they_are_run(tmp_path, capsys):
-    for name in ("c", "p", "unseen"):
-        (tmp_path / name).mkdir()
-    words = [
-        word for name in ("crafted", "published") for word in (f"--{name}", f"{tmp_path}/{name[0]}")
-    ]
-    words += ["--patterns", f"{tmp_path}/unseen", "--network", "network=tiny", "--dry-run"]
-    ablation.main([*words, *WORDS])
+    ablation.main([*options(tmp_path), "--dry-run", *WORDS])
     *trainings, measured = capsys.readouterr().out.splitlines()
     assert len(trainings) == len(KINDS)
     assert measured.startswith("python -m experiments.unseen_attacks --defense")
-    assert f"--patterns {tmp_path}/unseen --fit crop --photographs 300" in measured
+    assert f"--patterns {tmp_path}/patterns --fit crop --photographs 300" in measured
 
 
 def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
@@ -65,3 +69,28 @@ def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
         ablation.main([*words, "--patterns", "nowhere", *WORDS])
     with pytest.raises(SystemExit, match="expected one real network"):
         ablation.main([*words, "--patterns", str(tmp_path), "--smoke"])
+
+
+def test_a_measurement_that_fails_is_told_one_cut_short_goes_on_and_a_table_needs_none(
+    tmp_path, monkeypatch
+):
+    ran = []
+
+    def run(words, *, check, timeout):
+        ran.append(timeout)
+        if timeout is not None:
+            raise subprocess.TimeoutExpired(words, timeout)
+        return subprocess.CompletedProcess(words, 3)
+
+    monkeypatch.setattr(ablation, "carry_out", lambda jobs, chosen: True)
+    monkeypatch.setattr(ablation, "require_results", lambda jobs: None)
+    monkeypatch.setattr(ablation.subprocess, "run", run)
+    words = [*options(tmp_path), *WORDS]
+    with pytest.raises(SystemExit, match=r"experiments\.unseen_attacks .* ended with status 3"):
+        ablation.main(words)
+    with pytest.raises(SystemExit) as stopped:
+        ablation.main([*words, "--minutes", "1"])
+    assert stopped.value.code == UNFINISHED
+    assert 0 < ran[1] <= 60
+    ablation.main([*words, "--table-only"])
+    assert len(ran) == 2

@@ -77,6 +77,7 @@ def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbatio
     write_bank(Path("banks/tested"), part="test")
     shutil.copytree("banks/b", "banks/g/.candidates")
     Path("banks/linked").symlink_to(Path("linked").resolve())
+    Path("banks/a/round").symlink_to(Path("banks").resolve())
     cfg, data, _ = parts("bank.further=[banks]")
     further, photographs = read_further(cfg, data)
     # By name, whatever order the disk lists them in: draws and digests depend on it.

@@ -183,7 +183,8 @@ def read_description(folder: Path) -> Description:
 def training_banks(folder: Path) -> list[Path]:
     """The banks in and below a folder that hold perturbations for training, by name.
 
-    Links are followed. What lies in folders whose names begin with a dot is no part of a bank.
+    Links are followed, to each folder once. What lies in folders whose names begin with a dot is
+    no part of a bank.
 
     Raises:
         UapError: a folder cannot be read.
@@ -196,9 +197,15 @@ def training_banks(folder: Path) -> list[Path]:
             f"{error.filename} cannot be read ({error.strerror}): give a folder of banks that can."
         ) from error
 
-    found = []
+    found, been = [], set()
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        # In order, so that it is always the same one of two ways to a folder that is taken.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        whole = os.path.realpath(place)
+        if whole in been:
+            folders.clear()
+            continue
+        been.add(whole)
         if any(name.startswith("train-") and name.endswith(".safetensors") for name in files):
             found.append(Path(place))
     return sorted(found)
