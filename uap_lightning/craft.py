@@ -9,7 +9,7 @@ def main() -> None:
         from uap_lightning.jobs.craft import craft
         from uap_lightning.jobs.launch import launch
 
-        launch(craft, "craft")
+    launch(craft, "craft")
 
 
 if __name__ == "__main__":

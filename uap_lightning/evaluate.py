@@ -14,7 +14,7 @@ def main() -> None:
         from uap_lightning.jobs.evaluate import evaluate
         from uap_lightning.jobs.launch import launch
 
-        launch(evaluate, "evaluate")
+    launch(evaluate, "evaluate")
 
 
 if __name__ == "__main__":

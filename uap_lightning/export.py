@@ -9,7 +9,7 @@ def main() -> None:
         from uap_lightning.jobs.export import export
         from uap_lightning.jobs.launch import launch
 
-        launch(export, "export", resumes=False)
+    launch(export, "export", resumes=False)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from uap_lightning.core.starting import starting
@@ -28,13 +29,15 @@ def main(arguments: list[str] | None = None) -> None:
         from uap_lightning.core.terminal import fail
         from uap_lightning.guard.hub import pull, push
 
-        try:
-            if given.verb == "push":
-                push(given.folder, given.repo, private=given.private)
-            else:
-                pull(given.repo, given.folder, revision=given.revision)
-        except UapError as error:
-            fail(str(error))
+    try:
+        if given.verb == "push":
+            push(given.folder, given.repo, private=given.private)
+        else:
+            pull(given.repo, given.folder, revision=given.revision)
+    except UapError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command does it anew.")
 
 
 if __name__ == "__main__":

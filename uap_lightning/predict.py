@@ -9,7 +9,7 @@ def main() -> None:
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.predict import predict
 
-        launch(predict, "predict")
+    launch(predict, "predict")
 
 
 if __name__ == "__main__":

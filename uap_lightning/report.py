@@ -9,7 +9,7 @@ def main() -> None:
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.report import report
 
-        launch(report, "report")
+    launch(report, "report")
 
 
 if __name__ == "__main__":

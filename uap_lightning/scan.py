@@ -9,7 +9,7 @@ def main() -> None:
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.scan import scan
 
-        launch(scan, "scan", resumes=False)
+    launch(scan, "scan", resumes=False)
 
 
 if __name__ == "__main__":

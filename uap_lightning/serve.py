@@ -9,7 +9,7 @@ def main() -> None:
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.serve import serve
 
-        launch(serve, "serve", resumes=False)
+    launch(serve, "serve", resumes=False)
 
 
 if __name__ == "__main__":

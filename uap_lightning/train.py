@@ -13,7 +13,7 @@ def main() -> None:
         from uap_lightning.jobs.launch import launch
         from uap_lightning.jobs.train import train
 
-        launch(train, "train")
+    launch(train, "train")
 
 
 if __name__ == "__main__":

@@ -34,10 +34,35 @@ def test_an_interrupt_after_the_work_shows_nothing():
     assert done.stdout.split() == ["worked", "cleared", "up"]
 
 
+# Libraries that import others take what comes meanwhile for a failed import, and go on.
+SWALLOWING = """
+import signal
+from uap_lightning.core.starting import starting
+with starting():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except BaseException:
+        pass
+print("went on")
+"""
+
+
 def test_an_interrupt_before_the_work_ends_in_a_sentence():
-    program = "from uap_lightning.core.starting import starting\nwith starting(): raise {}"
-    done = run(program.format("KeyboardInterrupt"))
+    done = run(SWALLOWING)
     assert (done.returncode, done.stderr) == (130, "interrupted: nothing was written.\n")
+    assert not done.stdout
+
+
+def test_an_interrupt_of_the_work_is_the_works_own():
+    program = SWALLOWING.replace("with starting():", "with starting(): pass\nif True:")
+    done = run(program)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_what_ignores_interrupts_ignores_them_while_it_starts():
+    ignoring = SWALLOWING.replace("with starting", "signal.signal(2, signal.SIG_IGN)\nwith starting")
+    done = run(ignoring)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
 @pytest.mark.parametrize("value", ["abc", "", "1.5"])

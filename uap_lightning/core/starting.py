@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 # Lightning takes the first of these that is set for a number as soon as it is imported.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -13,16 +15,28 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Around a command's imports and its work: what ends them early ends in a sentence."""
+    """Around a command's imports: what ends them early ends in a sentence.
+
+    An exception would not do for Ctrl-C. Libraries swallow it where they import others (torch does
+    where it looks for numpy) and go on with half of what they need.
+    """
     for name in _RANKS:
         said = os.environ.get(name, "0")
         if not said.lstrip("-").isdecimal():
             sys.exit(f"error: the environment variable {name} is {said!r}: expected a number.")
+    before = signal.getsignal(signal.SIGINT)
+    # A shell has what it starts in the background ignore Ctrl-C.
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _leave)
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written.", file=sys.stderr)
-        sys.exit(130)
     finally:
+        signal.signal(signal.SIGINT, before)
         # The work is done. An interrupt while libraries clear up would only show where they were.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End this process at once: nothing has begun that would have to be cleared up."""
+    print("interrupted: nothing was written.", file=sys.stderr, flush=True)
+    os._exit(130)

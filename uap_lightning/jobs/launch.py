@@ -39,15 +39,15 @@ def launch(task: Callable[[DictConfig], object], config_name: str, *, resumes: b
         config_name: the primary config, without its suffix.
         resumes: run again after an interruption, the command goes on from where it was.
     """
-    for word in sys.argv[1:]:
-        if word.startswith("="):
-            fail(f"{word} has no key: expected KEY=VALUE.")
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    torch.set_float32_matmul_precision("high")
-    # A full disk is told in a sentence; that the log cannot be written to it either says no more.
-    logging.raiseExceptions = False
-    register_schemas()
     try:
+        for word in sys.argv[1:]:
+            if word.startswith("="):
+                raise UapError(f"{word} has no key: expected KEY=VALUE.")
+        torch.set_float32_matmul_precision("high")
+        # A full disk is told in a sentence; that the log cannot be written to it says no more.
+        logging.raiseExceptions = False
+        register_schemas()
         entry = hydra.main(version_base="1.3", config_path=find_conf(), config_name=config_name)
         with (
             _environment({"HYDRA_FULL_ERROR": "1", SWEEP: _sweep_name(sys.argv[1:])}),
