@@ -60,7 +60,9 @@ def test_an_interrupt_of_the_work_is_the_works_own():
 
 
 def test_what_ignores_interrupts_ignores_them_while_it_starts():
-    ignoring = SWALLOWING.replace("with starting", "signal.signal(2, signal.SIG_IGN)\nwith starting")
+    ignoring = SWALLOWING.replace(
+        "with starting", "signal.signal(2, signal.SIG_IGN)\nwith starting"
+    )
     done = run(ignoring)
     assert (done.returncode, done.stdout) == (0, "went on\n")
 

@@ -54,21 +54,25 @@ def parts(*words):
     return cfg, data, network
 
 
-def test_further_and_procedural_ones_join_at_their_share():
-    rho = write_bank(Path("other"), photographs=["one", "two"])
-    cfg, data, network = parts("bank.further=[other]", "bank.procedural=7")
+@pytest.mark.parametrize("made", [0, 7])
+def test_each_group_is_drawn_as_often_as_the_bank_and_procedural_ones_at_their_share(made):
+    """A group of three and one of one beside the bank's four: 4 + 3 + 1."""
+    rho = [write_bank(Path(f"many/{n}"), photographs=["one"], seed=n) for n in range(3)]
+    rho.append(write_bank(Path("other"), photographs=["two"], seed=3))
+    cfg, data, network = parts("bank.further=[many,other,many]", f"bank.procedural={made}")
     bank = find_bank(cfg, data, network)
     further, photographs = read_further(cfg, data)
     assert photographs == {"one", "two"}
+    assert [len(group) for group in further] == [3, 1]
+    assert torch.equal(torch.cat(further), torch.stack(rho))
     sampler = sampler_of(cfg, bank, further)
-    assert torch.equal(further, rho[None])
-    assert len(sampler.perturbations) == 4 + 1 + 7
-    assert torch.equal(sampler.perturbations[4], rho)
-    assert sampler.weights.sum() == pytest.approx(1)
-    assert sampler.weights[5:].sum() == pytest.approx(0.3)
-    drawn = torch.bincount(sampler._draw(3000, torch.Generator().manual_seed(0)), minlength=12)
-    assert 0.26 < float(drawn[5:].sum()) / 3000 < 0.34
-    assert (drawn > 0).all()
+    assert len(sampler.perturbations) == 8 + made
+    assert torch.equal(sampler.perturbations[4:8], torch.stack(rho))
+    drawn = torch.bincount(sampler._draw(9000, torch.Generator().manual_seed(0)), minlength=8)
+    crafted = 1 - 0.3 * (made > 0)
+    expected = [crafted / 12] * 4 + [crafted / 9] * 3 + [crafted / 3] + [0.3 / 7] * made
+    # Four deviations of the rarest.
+    assert (drawn / 9000).numpy() == pytest.approx(expected, rel=0.2)
 
 
 def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbations():
@@ -81,14 +85,17 @@ def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbatio
     cfg, data, _ = parts("bank.further=[banks]")
     further, photographs = read_further(cfg, data)
     # By name, whatever order the disk lists them in: draws and digests depend on it.
-    assert torch.equal(further, torch.stack([rho[name] for name in sorted(names)]))
+    (together,) = further
+    assert torch.equal(together, torch.stack([rho[name] for name in sorted(names)]))
     assert photographs == set(names)
     # One that is named beside the folder it is in counts once.
     cfg, data, _ = parts("bank.further=[banks/b,banks]")
-    assert len(read_further(cfg, data)[0]) == len(names)
+    first, rest = read_further(cfg, data)[0]
+    assert torch.equal(first, rho["banks/b"][None])
+    assert len(rest) == len(names) - 1
     # A folder that is named is taken, whatever its name begins with.
     cfg, data, _ = parts("bank.further=[banks/g/.candidates]")
-    assert torch.equal(read_further(cfg, data)[0][0], rho["banks/b"])
+    assert torch.equal(read_further(cfg, data)[0][0][0], rho["banks/b"])
 
 
 def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all():
@@ -97,10 +104,13 @@ def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all():
     tested = write_bank(Path("own"), part="test", network="tiny", seed=2)
     bank = read_bank(Path("own"), ["train-0000", "test-0000"])
     other = write_bank(Path("other"), seed=3)
-    joining = torch.stack([other, rho, other])
-    assert torch.equal(apart_from(bank, joining), other[None])
+    more = write_bank(Path("other"), seed=4)
+    joining = [torch.stack([other, rho, other]), rho[None], torch.stack([other, more])]
+    first, second = apart_from(bank, joining)
+    assert torch.equal(first, other[None])
+    assert torch.equal(second, more[None])
     with pytest.raises(UapError, match=r"bank\.further has 1 of the 1 test perturbations"):
-        apart_from(bank, torch.stack([other, tested]))
+        apart_from(bank, [other[None], torch.stack([other, tested])])
 
 
 def test_a_training_does_not_see_what_it_is_tested_on():

@@ -25,66 +25,79 @@ from uap_lightning.perturbations.synthetic import extend
 log = logging.getLogger(__name__)
 
 
-def read_further(cfg: TrainConfig, data: Collection) -> tuple[Tensor, set[str]]:
-    """The training perturbations of the banks of ``bank.further``: K x 3 x H x W.
+def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], set[str]]:
+    """The training perturbations that ``bank.further`` names.
 
     They may be of other networks, attacks, norms and radii than the run's.
 
     Returns:
-        the perturbations, and the identities of the photographs that they were crafted on.
+        those of each folder that is named, K x 3 x H x W, a bank that several name with the first
+        of them; and the identities of the photographs that they were crafted on.
 
     Raises:
         UapError: a folder is no bank, has none for training, or they are of another size or were
             crafted on test photographs.
     """
-    found = [torch.empty(0, 3, data.crop, data.crop)]
+    groups = []
     photographs: set[str] = set()
-    for folder in banks_of(cfg.bank.further):
-        names = [name for name in perturbations_of(folder) if name.startswith("train")]
-        bank = read_bank(folder, names)
-        side = bank.train.shape[-1]
-        if side != data.crop:
-            raise UapError(
-                f"bank.further names {folder}, whose perturbations are {side} x {side}: expected "
-                f"data.crop ({data.crop}); craft them for this size, or import a part of them "
-                f"with --size {data.crop}."
-            )
-        check_unseen(bank, data.tested_on, "bank.further")
-        found.append(bank.train)
-        photographs.update(bank.photographs)
-        log.info("%d perturbations of %s join", len(bank.train), folder)
-    return torch.cat(found), photographs
+    for folders in banks_of(cfg.bank.further):
+        group = []
+        for folder in folders:
+            names = [name for name in perturbations_of(folder) if name.startswith("train")]
+            bank = read_bank(folder, names)
+            side = bank.train.shape[-1]
+            if side != data.crop:
+                raise UapError(
+                    f"bank.further names {folder}, whose perturbations are {side} x {side}: "
+                    f"expected data.crop ({data.crop}); craft them for this size, or import a "
+                    f"part of them with --size {data.crop}."
+                )
+            check_unseen(bank, data.tested_on, "bank.further")
+            group.append(bank.train)
+            photographs.update(bank.photographs)
+            log.info("%d perturbations of %s join", len(bank.train), folder)
+        groups.append(torch.cat(group))
+    return groups, photographs
 
 
-def apart_from(bank: Bank, further: Tensor) -> Tensor:
+def apart_from(bank: Bank, further: list[Tensor]) -> list[Tensor]:
     """Those of ``further`` that are not among the bank's training ones, each once.
 
     Raises:
         UapError: one of them is a test perturbation of the bank.
     """
-    named = identities(further)
-    shared = set(named) & set(identities(bank.test))
+    tested = set(identities(bank.test))
+    known = set(identities(bank.train))
+    shared: set[str] = set()
+    groups = []
+    for group in further:
+        kept = []
+        for number, name in enumerate(identities(group)):
+            if name in tested:
+                shared.add(name)
+            if name not in known:
+                known.add(name)
+                kept.append(number)
+        if kept:
+            groups.append(group[kept])
     if shared:
         raise UapError(
             f"bank.further has {len(shared)} of the {len(bank.test)} test perturbations of the "
             "bank for training: expected none; import or craft others to test on, or leave the "
             "bank that they are in out of bank.further."
         )
-    known, kept = set(identities(bank.train)), []
-    for number, name in enumerate(named):
-        if name not in known:
-            known.add(name)
-            kept.append(number)
-    return further[kept]
+    return groups
 
 
-def banks_of(further: list[str]) -> list[Path]:
-    """The banks with training perturbations that the folders of ``bank.further`` are or hold.
+def banks_of(further: list[str]) -> list[list[Path]]:
+    """The banks with training perturbations that each folder of ``bank.further`` is or holds.
+
+    A bank that several folders hold stands with the first of them alone.
 
     Raises:
         UapError: a folder is no such bank and holds none.
     """
-    found: list[Path] = []
+    found: list[list[Path]] = []
     for folder in map(Path, further):
         banks = training_banks(folder)
         if not banks:
@@ -92,24 +105,30 @@ def banks_of(further: list[str]) -> list[Path]:
                 f"bank.further names {folder}, which has no perturbations for training: give a "
                 "bank, a folder with bank.json and train-*.safetensors, or a folder of banks."
             )
-        found += [bank for bank in banks if bank not in found]
+        new = [bank for bank in banks if not any(bank in others for others in found)]
+        if new:
+            found.append(new)
     return found
 
 
-def sampler_of(cfg: TrainConfig, bank: Bank, further: Tensor) -> PerturbationSampler:
+def sampler_of(cfg: TrainConfig, bank: Bank, further: list[Tensor]) -> PerturbationSampler:
     """Perturbs as a training does, by all that it is given.
 
     These are the bank's training perturbations, extended by synthetic ones (P* of section 4.2),
-    ``further`` ones and procedural ones; ``bank.procedural_share`` of the draws are of the last.
+    and ``further`` ones, each group of them as often as the bank's, however many it holds; and
+    procedural ones, of which ``bank.procedural_share`` of the draws are.
     """
     ball, training = cfg.ball(), cfg.rectifier.training
-    crafted = torch.cat([extend(bank.train, ball, cfg.bank.extended, cfg.seed), further])
-    weights = None
+    groups = [extend(bank.train, ball, cfg.bank.extended, cfg.seed), *further]
+    shares = [1 / len(groups)] * len(groups)
     if cfg.bank.procedural:
-        made = procedural(cfg.bank.procedural, crafted.shape[-1], cfg.seed)
-        share = cfg.bank.procedural_share
-        weights = torch.cat([_even(crafted, 1 - share), _even(made, share)])
-        crafted = torch.cat([crafted, made])
+        groups.append(procedural(cfg.bank.procedural, bank.train.shape[-1], cfg.seed))
+        made = cfg.bank.procedural_share
+        shares = [*(share * (1 - made) for share in shares), made]
+    weights = None
+    if len(groups) > 1:
+        weights = torch.cat([_even(*pair) for pair in zip(groups, shares, strict=True)])
+    crafted = torch.cat(groups)
     if training is None:  # its detector alone is fitted, which chooses the share itself
         return PerturbationSampler(crafted, 0.5, False, ball, cfg.seed, weights=weights)
     return PerturbationSampler(
@@ -130,4 +149,4 @@ def strengths_of(training: TrainingConfig) -> tuple[float, float] | None:
 
 def _even(perturbations: Tensor, share: float) -> Tensor:
     """Equal weights that add up to ``share``."""
-    return torch.full((len(perturbations),), share / max(1, len(perturbations)))
+    return torch.full((len(perturbations),), share / len(perturbations))

@@ -95,7 +95,7 @@ def train(composed: DictConfig) -> float | None:
                         fit(cfg, training, trainer, module, data, sampler, resume)
                     if is_first():
                         # Before the test: what is stopped there is not trained again.
-                        known = identities(torch.cat([bank.train, further]))
+                        known = identities(torch.cat([bank.train, *further]))
                         seen |= {*data.trained_on, *bank.photographs}
                         write_defense(cfg, folder, module, condition, seen, known, whitener)
                 with run.stage("test"):
@@ -145,11 +145,11 @@ def training_condition(
     data: Collection,
     network: TargetNetwork,
     bank: Bank,
-    further: Tensor,
+    further: Sequence[Tensor],
     matched: Sequence[TargetNetwork] = (),
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
-    joined = {"further": digest_of(identities(further))} if len(further) else {}
+    joined = {"further": digest_of([identities(group) for group in further])} if further else {}
     others = {"matched": digest_of([n.digest for n in matched])} if matched else {}
     return {
         **joined,
