@@ -14,7 +14,7 @@ from uap_lightning.core.storage import read_json, write_json
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
-from uap_lightning.jobs.train import train
+from uap_lightning.jobs.train import train, training_condition
 from uap_lightning.perturbations.bank import identities, read_bank
 from uap_lightning.perturbations.record import Record, save_perturbation
 
@@ -96,6 +96,19 @@ def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbatio
     # A folder that is named is taken, whatever its name begins with.
     cfg, data, _ = parts("bank.further=[banks/g/.candidates]")
     assert torch.equal(read_further(cfg, data)[0][0][0], rho["banks/b"])
+
+
+def test_how_further_banks_are_grouped_is_part_of_what_was_trained():
+    """It changes the draws, so a checkpoint of another grouping is not gone on from."""
+    for name in "ab":
+        write_bank(Path(f"banks/{name}"), seed=ord(name))
+    said = []
+    for named in ("banks", "banks/a,banks/b", "banks/b,banks/a"):
+        cfg, data, network = parts(f"bank.further=[{named}]")
+        bank = find_bank(cfg, data, network)
+        condition = training_condition(cfg, data, network, bank, read_further(cfg, data)[0])
+        said.append(condition["further"])
+    assert len(set(said)) == 3
 
 
 def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all():
