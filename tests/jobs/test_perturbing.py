@@ -8,44 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.jobs.made_banks import write_bank
 from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import read_json, write_json
+from uap_lightning.core.storage import read_json
 from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 from uap_lightning.jobs.train import train, training_condition
 from uap_lightning.perturbations.bank import identities, read_bank
-from uap_lightning.perturbations.record import Record, save_perturbation
 
 TINY = "uap_lightning.networks.tiny.tiny"
-
-
-def write_bank(folder, size=32, part="train", network="another", photographs=(), seed=9):
-    rho = 10 * torch.randn(3, size, size, generator=torch.Generator().manual_seed(seed)).sign()
-    record = Record(
-        network=network,
-        weights="",
-        p="inf",
-        eps=10.0,
-        size=size,
-        attack={"name": "signs"},
-        seed=0,
-        attempt=0,
-        data="",
-        passes=0.0,
-        seconds=0.0,
-        fooling_ratio=None,
-        fooling_ratio_unseen=None,
-        cosine=0.0,
-        l2=float(rho.norm()),
-        linf=10.0,
-        version="0",
-    )
-    described = {"network": network, "p": "inf", "eps": 10.0, "size": size}
-    write_json(folder / "bank.json", {**described, "photographs": list(photographs)})
-    save_perturbation(folder / f"{part}-0000.safetensors", rho, record)
-    return rho
 
 
 def parts(*words):

@@ -180,6 +180,7 @@ class TrainingConfig:
     strengths: list[float] | None = None
     validate_every: int | None = None
     keep: str = "last"
+    start: str | None = None
 
     def __post_init__(self) -> None:
         whole("rectifier.training.batch_size", self.batch_size, 1)

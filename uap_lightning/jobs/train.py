@@ -17,6 +17,7 @@ from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_
 from uap_lightning.jobs.building import build_module, build_parts, load_matched
 from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
+from uap_lightning.jobs.evaluate import check_perturbations
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
 from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
@@ -34,6 +35,7 @@ from uap_lightning.jobs.stages import (
     test,
 )
 from uap_lightning.jobs.streaming import check_whitener, fit_whitener
+from uap_lightning.jobs.warm_start import Start, read_start
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -51,7 +53,7 @@ from uap_lightning.training.watching import LossWatch, WatchTraining
 log = logging.getLogger(__name__)
 
 # Of a training condition: there only where a training has them.
-_OPTIONAL = ("further", "matched")
+_OPTIONAL = ("further", "matched", "start")
 
 
 def train(composed: DictConfig) -> float | None:
@@ -68,6 +70,7 @@ def train(composed: DictConfig) -> float | None:
                 write_json(run.folder / "split.json", data.split_lists)
             parts = build_parts(cfg, data.crop)
             matched = load_matched(cfg, data.crop)
+            start = read_start(cfg, parts[0], data)
             further, seen = read_further(cfg, data)
             whitener = fit_whitener(data)
             tested = check_whitener(whitener) if cfg.stream else None
@@ -80,9 +83,11 @@ def train(composed: DictConfig) -> float | None:
                 with run.stage("craft"):
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
+                if start is not None:
+                    check_perturbations(start.defense, bank)
                 further = apart_from(bank, further)
                 sampler = sampler_of(cfg, bank, further)
-                condition = training_condition(cfg, data, network, bank, further, matched)
+                condition = training_condition(cfg, data, network, bank, further, matched, start)
                 module = build_module(cfg, network, parts, condition, matched)
                 folder = run.folder / "defense"
                 with run.stage("train"):
@@ -97,6 +102,9 @@ def train(composed: DictConfig) -> float | None:
                         # Before the test: what is stopped there is not trained again.
                         known = identities(torch.cat([bank.train, *further]))
                         seen |= {*data.trained_on, *bank.photographs}
+                        if start is not None:
+                            seen |= set(start.trained_on.photographs)
+                            known = list({*known, *start.trained_on.perturbations})
                         write_defense(cfg, folder, module, condition, seen, known, whitener)
                 with run.stage("test"):
                     rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
@@ -147,13 +155,16 @@ def training_condition(
     bank: Bank,
     further: Sequence[Tensor],
     matched: Sequence[TargetNetwork] = (),
+    start: Start | None = None,
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
     joined = {"further": digest_of([identities(group) for group in further])} if further else {}
     others = {"matched": digest_of([n.digest for n in matched])} if matched else {}
+    begun = {"start": start.defense.digest} if start is not None else {}
     return {
         **joined,
         **others,
+        **begun,
         "train_network": network.name,
         "train_norm": cfg.norm.name,
         "eps": cfg.ball().eps,
@@ -271,6 +282,6 @@ def write_defense(
         arguments,
         described,
         sorted(photographs),
-        perturbations,
+        sorted(perturbations),
         whitener,
     )
