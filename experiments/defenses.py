@@ -48,21 +48,29 @@ class Cost:
     gmac: float
 
 
-def entries(folders: list[Path], rectifiers: list[str], size: int) -> list[Entry]:
+def entries(folders: list[str], rectifiers: list[str], size: int) -> list[Entry]:
     """The trained defences of some folders, and registered rectifiers that rectify every image.
+
+    Args:
+        folders: defence folders, or NAME=FOLDER of those that have a name of their own.
+        rectifiers: names of registered ones.
+        size: side of the images.
 
     Raises:
         UapError: a folder is none, was trained on images of another size, or a name is unknown.
     """
     found = []
-    for folder in folders:
+    for told in folders:
+        called, _, folder = told.partition("=")
+        if Path(told).exists() or not folder:
+            called, folder = "", told
         defense = load_defense(folder)
         if defense.size != size:
             raise UapError(
                 f"--defense {folder} was trained on images of side {defense.size} and data.crop "
                 f"is {size}: set data.crop={defense.size}."
             )
-        name = "{rectifier}, {train_network}, {train_norm}".format(**defense.condition)
+        name = called or "{rectifier}, {train_network}, {train_norm}".format(**defense.condition)
         parts = (defense.rectifier, defense.detector, defense.trained_on, defense.digest)
         found.append(Entry(name, *parts))
     for name in rectifiers:
@@ -70,8 +78,8 @@ def entries(folders: list[Path], rectifiers: list[str], size: int) -> list[Entry
     names = [entry.name for entry in found]
     if len(set(names)) < len(names):
         raise UapError(
-            f"two of the defences are called alike ({', '.join(names)}): measure one of them in a "
-            "run of its own (name=NAME)."
+            f"two of the defences are called alike ({', '.join(names)}): give one of them a name, "
+            "as --defense NAME=FOLDER."
         )
     return found
 

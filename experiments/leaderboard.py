@@ -62,7 +62,7 @@ def entry_of(options: argparse.Namespace, size: int) -> Entry:
     Raises:
         UapError: they name none or several, or the function returns no module.
     """
-    folders = [options.defense] if options.defense else []
+    folders = [str(options.defense)] if options.defense else []
     rectifiers = [options.rectifier] if options.rectifier else []
     if len(folders) + len(rectifiers) + bool(options.module) != 1:
         raise UapError("give one of --defense, --rectifier and --module.")

@@ -114,7 +114,7 @@ def measure(composed: DictConfig, options: argparse.Namespace) -> None:
 def parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """This script's own options, and the overrides that are Hydra's."""
     known = argparse.ArgumentParser(description=__doc__)
-    known.add_argument("--defense", type=Path, action="append", required=True, help="a folder")
+    known.add_argument("--defense", action="append", required=True, help="FOLDER or NAME=FOLDER")
     known.add_argument("--photographs", type=int, default=100, help="test photographs at most")
     known.add_argument("--steps", type=int, default=20, help="gradient steps for each image")
     return parse(known, arguments)

@@ -276,7 +276,7 @@ def _places(cells: list[Cell]) -> tuple[list[tuple[str, float]], list[str]]:
 def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """This script's own options, and the overrides that are Hydra's."""
     known = parser(__doc__)
-    known.add_argument("--defense", type=Path, action="append", default=[], help="a defence folder")
+    known.add_argument("--defense", action="append", default=[], help="FOLDER, or NAME=FOLDER")
     known.add_argument("--rectifier", action="append", default=[], help="a registered rectifier")
     known.add_argument("--strength", default="1", help="factors of the l_inf ones, as 1,1.5")
     known.add_argument("--seen", default="", help="attacked images that a memory met, as 4,16")
