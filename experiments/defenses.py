@@ -62,7 +62,8 @@ def entries(folders: list[str], rectifiers: list[str], size: int) -> list[Entry]
     found = []
     for told in folders:
         called, _, folder = told.partition("=")
-        if Path(told).exists() or not folder:
+        # The folders of runs have equals signs in their names as well.
+        if Path(told).exists() or not folder or "/" in called:
             called, folder = "", told
         defense = load_defense(folder)
         if defense.size != size:
@@ -78,8 +79,8 @@ def entries(folders: list[str], rectifiers: list[str], size: int) -> list[Entry]
     names = [entry.name for entry in found]
     if len(set(names)) < len(names):
         raise UapError(
-            f"two of the defences are called alike ({', '.join(names)}): give one of them a name, "
-            "as --defense NAME=FOLDER."
+            f"two of the defences are called alike ({', '.join(names)}): name each "
+            "rectifier once, and give defences names, as --defense NAME=FOLDER."
         )
     return found
 

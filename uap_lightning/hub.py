@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     except UapError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command does it anew.")
+        print("interrupted: the same command does it anew.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

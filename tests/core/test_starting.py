@@ -67,6 +67,27 @@ def test_what_ignores_interrupts_ignores_them_while_it_starts():
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
+def test_an_interrupt_ends_it_where_nobody_reads_any_more():
+    gone = SWALLOWING.replace("import signal", "import os, signal\nos.close(2)")
+    done = run(gone)
+    assert (done.returncode, done.stdout) == (130, "")
+
+
+def test_a_thread_may_start_a_command():
+    inner = "with starting(): print('imported')"
+    program = f"""
+import threading
+from uap_lightning.core.starting import starting
+def work():
+    {inner}
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    done = run(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "imported\n", "")
+
+
 @pytest.mark.parametrize("value", ["abc", "", "1.5"])
 def test_a_number_of_a_process_that_is_none_is_told(value):
     program = "from uap_lightning.core.starting import starting\nwith starting(): pass"

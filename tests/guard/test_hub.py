@@ -129,3 +129,14 @@ def test_the_command_ends_in_one_sentence(defense, capsys):
         main(["push", "nowhere", "user/name"])
     assert ended.value.code == 1
     assert "nowhere/defense.json cannot be read" in capsys.readouterr().err
+
+
+def test_an_interrupted_push_ends_in_a_sentence(monkeypatch, capsys):
+    def interrupted(folder, repo, *, private):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uap_lightning.guard.hub.push", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["push", "folder", "me/mine"])
+    assert ended.value.code == 130
+    assert "interrupted: the same command does it anew." in capsys.readouterr().err

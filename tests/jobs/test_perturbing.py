@@ -32,7 +32,7 @@ def test_each_group_is_drawn_as_often_as_the_bank_and_procedural_ones_at_their_s
     """A group of three and one of one beside the bank's four: 4 + 3 + 1."""
     rho = [write_bank(Path(f"many/{n}"), photographs=["one"], seed=n) for n in range(3)]
     rho.append(write_bank(Path("other"), photographs=["two"], seed=3))
-    cfg, data, network = parts("bank.further=[many,other,many]", f"bank.procedural={made}")
+    cfg, data, network = parts("bank.further=[many,other]", f"bank.procedural={made}")
     bank = find_bank(cfg, data, network)
     further, photographs = read_further(cfg, data)
     assert photographs == {"one", "two"}
@@ -66,6 +66,10 @@ def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbatio
     first, rest = read_further(cfg, data)[0]
     assert torch.equal(first, rho["banks/b"][None])
     assert len(rest) == len(names) - 1
+    # The other way round the second would have nothing of its own, and no draws.
+    cfg, data, _ = parts("bank.further=[banks,banks/b]")
+    with pytest.raises(UapError, match=r"names banks/b, whose banks are all in folders named bef"):
+        read_further(cfg, data)
     # A folder that is named is taken, whatever its name begins with.
     cfg, data, _ = parts("bank.further=[banks/g/.candidates]")
     assert torch.equal(read_further(cfg, data)[0][0][0], rho["banks/b"])
@@ -84,7 +88,7 @@ def test_how_further_banks_are_grouped_is_part_of_what_was_trained():
     assert len(set(said)) == 3
 
 
-def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all():
+def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all(caplog):
     own = {"network": "tiny", "seed": 1}
     rho = write_bank(Path("own"), **own)
     tested = write_bank(Path("own"), part="test", network="tiny", seed=2)
@@ -93,6 +97,7 @@ def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all():
     more = write_bank(Path("other"), seed=4)
     joining = [torch.stack([other, rho, other]), rho[None], torch.stack([other, more])]
     first, second = apart_from(bank, joining)
+    assert "has nothing that is not named before it" in caplog.text
     assert torch.equal(first, other[None])
     assert torch.equal(second, more[None])
     with pytest.raises(UapError, match=r"bank\.further has 1 of the 1 test perturbations"):

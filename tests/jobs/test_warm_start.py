@@ -70,8 +70,9 @@ def test_a_perturbation_that_the_other_one_was_trained_with_is_not_tested_on():
     own_bank("first", trained=1, tested=2)
     own_bank("second", trained=3, tested=1)
     train(with_bank("first", ONE_STEP))
-    (LATER).rename("outputs/run")
-    with pytest.raises(UapError, match="was trained on 1 of the 1 test perturbations of second"):
+    LATER.rename("outputs/run")
+    expected = "start: the defence was trained on 1 of the 1 test perturbations of second"
+    with pytest.raises(UapError, match=expected):
         train(with_bank("second", START, ONE_STEP))
 
 
@@ -91,3 +92,56 @@ def test_a_rectifier_that_is_built_otherwise_is_refused():
             train(composed("train", *words, *other, START, ONE_STEP, output=LATER))
     with pytest.raises(UapError, match=r"rectifier\.training\.start: .*nowhere"):
         train(composed("train", *QUICK_TRAIN, "rectifier.training.start=nowhere", output=LATER))
+
+
+def test_weights_that_fit_and_mean_something_else_are_refused():
+    """Both are of one class and shape; what they multiply their output by differs."""
+    words = [word for word in QUICK_TRAIN if not word.startswith("rectifier")]
+    small = ("rectifier.model.width=4", "rectifier.model.blocks=1", ONE_STEP)
+    small = (*small, "rectifier.training.epochs=-1")
+    train(composed("train", *words, "rectifier=prn_printed", *small))
+    with pytest.raises(UapError, match="is not built as this one"):
+        train(composed("train", *words, "rectifier=prn", *small, START, output=LATER))
+
+
+def test_a_start_in_the_folder_of_the_run_is_refused_and_stays():
+    train(composed("train", *QUICK_TRAIN))
+    for more in ((), ("overwrite=true",)):
+        with pytest.raises(UapError, match=r"in the folder of this run .*name=NAME"):
+            train(composed("train", *QUICK_TRAIN, START, ONE_STEP, *more))
+    assert load_defense(EARLIER)
+
+
+def test_a_finished_run_sees_that_its_start_was_replaced():
+    train(composed("train", *QUICK_TRAIN))
+    later = composed("train", *QUICK_TRAIN, START, ONE_STEP, output=LATER)
+    rate = train(later)
+    assert train(later) == rate
+    train(composed("train", *QUICK_TRAIN, "rectifier.training.steps=11", "overwrite=true"))
+    with pytest.raises(UapError, match="began with another defence"):
+        train(later)
+
+
+def test_a_checkpoint_of_another_start_is_not_gone_on_from():
+    train(composed("train", *QUICK_TRAIN))
+    kept = "callbacks.checkpoint.train_time_interval.seconds=0"
+    train(composed("train", *QUICK_TRAIN, "name=fresh", kept, output=Path("outputs/fresh")))
+    path = "ckpt_path=outputs/fresh/checkpoints/last.ckpt"
+    with pytest.raises(UapError, match="was trained with start None"):
+        train(composed("train", *QUICK_TRAIN, START, path, output=LATER))
+
+
+def test_images_of_another_size_are_begun_with_and_told(caplog):
+    train(composed("train", *QUICK_TRAIN))
+    more = ("data.resize=40", "data.crop=40", "bank.min_fooling_ratio=0", ONE_STEP)
+    train(composed("train", *QUICK_TRAIN, START, *more, output=LATER))
+    assert load_defense(LATER / "defense").size == 40
+    assert "was trained at 32 pixels" in caplog.text
+
+
+def test_the_card_says_what_a_defence_began_with():
+    train(composed("train", *QUICK_TRAIN))
+    train(composed("train", *QUICK_TRAIN, START, ONE_STEP, output=LATER))
+    digest = load_defense(EARLIER).digest
+    assert f"SHA-256 {digest} |" in (LATER / "defense/README.md").read_text()
+    assert "Began with" not in (EARLIER / "README.md").read_text()

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import NoReturn
 
@@ -25,18 +26,24 @@ def starting() -> Iterator[None]:
         if not said.lstrip("-").isdecimal():
             sys.exit(f"error: the environment variable {name} is {said!r}: expected a number.")
     before = signal.getsignal(signal.SIGINT)
-    # A shell has what it starts in the background ignore Ctrl-C.
-    if before is not signal.SIG_IGN:
+    # A shell has what it starts in the background ignore Ctrl-C, and a program that calls a
+    # command has a handler of its own, or calls it in a thread, which may set none.
+    ours = before is signal.default_int_handler and current_thread() is main_thread()
+    if ours:
         signal.signal(signal.SIGINT, _leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if ours:
+            signal.signal(signal.SIGINT, before)
         # The work is done. An interrupt while libraries clear up would only show where they were.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """End this process at once: nothing has begun that would have to be cleared up."""
-    print("interrupted: nothing was written.", file=sys.stderr, flush=True)
-    os._exit(130)
+    try:
+        # Not by print, which fails in the middle of another one and where nobody reads any more.
+        os.write(2, b"interrupted: nothing was written.\n")
+    finally:
+        os._exit(130)

@@ -80,6 +80,8 @@ def apart_from(bank: Bank, further: list[Tensor]) -> list[Tensor]:
                 kept.append(number)
         if kept:
             groups.append(group[kept])
+        else:
+            log.warning("A folder of bank.further has nothing that is not named before it")
     if shared:
         raise UapError(
             f"bank.further has {len(shared)} of the {len(bank.test)} test perturbations of the "
@@ -95,7 +97,7 @@ def banks_of(further: list[str]) -> list[list[Path]]:
     A bank that several folders hold stands with the first of them alone.
 
     Raises:
-        UapError: a folder is no such bank and holds none.
+        UapError: a folder is no such bank and holds none, or none that is not named before.
     """
     found: list[list[Path]] = []
     for folder in map(Path, further):
@@ -106,8 +108,12 @@ def banks_of(further: list[str]) -> list[list[Path]]:
                 "bank, a folder with bank.json and train-*.safetensors, or a folder of banks."
             )
         new = [bank for bank in banks if not any(bank in others for others in found)]
-        if new:
-            found.append(new)
+        if not new:
+            raise UapError(
+                f"bank.further names {folder}, whose banks are all in folders named before it: "
+                "name it first, or once."
+            )
+        found.append(new)
     return found
 
 

@@ -17,7 +17,6 @@ from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_
 from uap_lightning.jobs.building import build_module, build_parts, load_matched
 from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
-from uap_lightning.jobs.evaluate import check_perturbations
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
 from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
@@ -35,7 +34,13 @@ from uap_lightning.jobs.stages import (
     test,
 )
 from uap_lightning.jobs.streaming import check_whitener, fit_whitener
-from uap_lightning.jobs.warm_start import Start, read_start
+from uap_lightning.jobs.warm_start import (
+    Start,
+    check_place,
+    check_same_start,
+    check_tested,
+    read_start,
+)
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -58,6 +63,7 @@ _OPTIONAL = ("further", "matched", "start")
 
 def train(composed: DictConfig) -> float | None:
     """Walk the whole way and return the defense rate of the first protocol, in percent."""
+    check_place(composed)
     with running(composed, TrainConfig) as run:
         if not run.finished:
             cfg = run.config
@@ -84,7 +90,7 @@ def train(composed: DictConfig) -> float | None:
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
                 if start is not None:
-                    check_perturbations(start.defense, bank)
+                    check_tested(start, bank)
                 further = apart_from(bank, further)
                 sampler = sampler_of(cfg, bank, further)
                 condition = training_condition(cfg, data, network, bank, further, matched, start)
@@ -119,6 +125,7 @@ def train(composed: DictConfig) -> float | None:
             log_rows(loggers, rows)
             log_defense(loggers, cfg.name, folder)
         else:
+            check_same_start(run.config, run.folder, run.content["digests"])
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([Result(run.folder.name, run.folder, run.result)])
     rows = run.result.rows

@@ -48,7 +48,7 @@ given the rectified image. After Akhtar, Liu and Mian, CVPR 2018.
 | Images | {known["data"]}, RGB, {size} x {size} pixels, values 0-255 |
 | Perturbations | {known["train_norm"]}, eps {condition["eps"]:g} (pixel units at this size), \
 {for_markdown(_crafted(result))} |
-| Rectifier, detector | {known["rectifier"]}, {known["detector"]} |
+| Rectifier, detector | {known["rectifier"]}, {known["detector"]} |{_begun(condition)}
 | Seed | {known["seed"]} |
 | Made with | {for_markdown(made_with)} |
 
@@ -88,6 +88,12 @@ classifies a folder.
 {json.dumps(dict(condition), indent=2)}
 ```
 """
+
+
+def _begun(condition: Mapping[str, object]) -> str:
+    """A row of the table where the training did not begin from nothing."""
+    start = condition.get("start")
+    return f"\n| Began with | the rectifier of the defence with SHA-256 {start} |" if start else ""
 
 
 def _crafted(result: RunResult) -> str:
