@@ -35,8 +35,10 @@ def test_an_interrupt_after_the_work_shows_nothing():
 
 
 # Libraries that import others take what comes meanwhile for a failed import, and go on.
+# What starts these tests in the background has them ignore interrupts.
 SWALLOWING = """
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from uap_lightning.core.starting import starting
 with starting():
     try:

@@ -107,27 +107,25 @@ def test_contrast_spares_what_is_flat_and_a_mixture_is_new_each_time():
 
 
 def test_a_sampler_gives_each_image_a_perturbation_of_its_own_that_fools():
+    """Means over three seeds: so few steps end elsewhere where a processor rounds otherwise."""
     network, images = tiny(), scenes(60, seed=8)
     clean = answers(network, images.float())
     fooled, alike = {}, {}
     for name, steps, diversity in (("untrained", 1, 1.0), ("trained", 60, 3.0), ("one", 60, 0.0)):
-        vary = train_sampler(
-            network,
-            TensorImages(images),
-            Ball(math.inf, 10.0),
-            0,
-            steps=steps,
-            diversity=diversity,
-        )
-        chance, again = (torch.Generator().manual_seed(1) for _ in range(2))
-        rhos = torch.stack([vary(pattern(), image, [], chance) for image in images])
-        assert float(rhos.abs().max()) <= 10
-        assert torch.equal(rhos[0], vary(pattern(), images[0], [], again))
-        answer = answers(network, (images.float() + rhos).clamp(0, 255))
-        fooled[name] = float((answer != clean).double().mean())
-        flat = torch.nn.functional.normalize(rhos.flatten(1))
-        pairs = torch.tril_indices(len(flat), len(flat), -1)
-        alike[name] = float((flat @ flat.T)[pairs[0], pairs[1]].abs().mean())
+        measured = []
+        for seed in range(3):
+            given = (network, TensorImages(images), Ball(math.inf, 10.0), seed)
+            vary = train_sampler(*given, steps=steps, diversity=diversity)
+            chance, again = (torch.Generator().manual_seed(1) for _ in range(2))
+            rhos = torch.stack([vary(pattern(), image, [], chance) for image in images])
+            assert float(rhos.abs().max()) <= 10
+            assert torch.equal(rhos[0], vary(pattern(), images[0], [], again))
+            answer = answers(network, (images.float() + rhos).clamp(0, 255))
+            flat = torch.nn.functional.normalize(rhos.flatten(1))
+            pairs = torch.tril_indices(len(flat), len(flat), -1)
+            similar = (flat @ flat.T)[pairs[0], pairs[1]].abs().mean()
+            measured.append([float((answer != clean).double().mean()), float(similar)])
+        fooled[name], alike[name] = torch.tensor(measured).mean(0).tolist()
     assert fooled["trained"] > fooled["untrained"] + 0.2
     assert alike["trained"] < 0.75 * alike["one"]
 
