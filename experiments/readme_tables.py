@@ -226,7 +226,8 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.remembered is not None:
         take_stream(chosen.remembered, RESULTS / "stream_adaptive.json")
     if chosen.unseen is not None:
-        take_stream(chosen.unseen, RESULTS / "unseen" / "{network}-{size}.json")
+        name = f"{{network}}-{{size}}-{chosen.unseen.parent.name}.json"
+        take_stream(chosen.unseen, RESULTS / "unseen" / name)
     if chosen.unseen_ablation is not None:
         name = f"{{network}}-{{size}}-{chosen.unseen_ablation.parent.name}.json"
         take_stream(chosen.unseen_ablation, RESULTS / "unseen_ablation" / name)

@@ -118,7 +118,9 @@ def unseen_table(folder: Path) -> str:
     head = ["Classifier", "Defence", *names, "clean kept", "false alarms", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for result in found:
-        floors = [c for c in result.cells if c.seen is None]
+        # Of all files on the same perturbations: what one of them did not measure another may have.
+        same = [r for r in found if (r.measured, _tested(r)) == (result.measured, _tested(result))]
+        floors = [c for other in same for c in other.cells if c.seen is None]
         rates = [_floor(floors, *group) for group in groups]
         rows = [[result.measured, "no defence", *rates, "100.0", "", "0"]]
         gmac = {cost.defense: f"{cost.gmac:.1f}" for cost in result.costs}
@@ -131,6 +133,10 @@ def unseen_table(folder: Path) -> str:
         made = [f"| {' | '.join(row)} |" for row in rows]
         lines += [line for line in made if line not in lines]  # the same floor is told once
     return "\n".join(lines)
+
+
+def _tested(result: Unseen) -> set[str]:
+    return {c.pattern for c in result.cells}
 
 
 def _rates(cells: list[Cell], norm: str, strength: float) -> str:

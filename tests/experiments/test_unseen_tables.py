@@ -45,6 +45,20 @@ def test_mean_lowest_and_floor_of_each_norm_and_strength():
     assert "| b | 1 | 60.0 | 70.0 [66.0, 74.0] |  |" in matrix
 
 
+def test_the_floor_of_one_network_is_told_once_and_whole():
+    """Two files on the same perturbations, of which one has a strength more; a third on another."""
+    stronger = [replace(cell, strength=2.5, floor=cell.floor - 20) for cell in CELLS[:2]]
+    files = {"a": CELLS, "b": [*CELLS, *stronger], "c": [ONE]}
+    for name, cells in files.items():
+        write_unseen(Path("made") / name, cells)
+        Path("u").mkdir(exist_ok=True)
+        (Path("made") / name / "results.json").rename(Path("u") / f"{name}.json")
+    lines = unseen_tables.unseen_table(Path("u")).splitlines()
+    floors = [line for line in lines if "no defence" in line]
+    whole = "| tiny, 64 px | no defence | 70.0 (60.0) | 84.0 (84.0) | 50.0 (40.0) | 100.0 |  | 0 |"
+    assert floors == [whole, "| tiny, 64 px | no defence | 80.0 (80.0) |  |  | 100.0 |  | 0 |"]
+
+
 @pytest.mark.parametrize("key", ["seed", "command", "version", "costs"])
 def test_results_without_their_provenance_are_refused(key):
     path = write_unseen(Path("u")) / "results.json"
@@ -84,7 +98,7 @@ def test_new_results_are_taken_without_paths(monkeypatch):
     words = ["--unseen", str(file), "--adaptive", str(run), "--remembered", "stream.json"]
     readme_tables.main(words)
     assert "| mine | 91.2 [80.0, 99.0] | 91.2 [80.0, 99.0] |" in page.read_text()
-    taken = json.loads(Path("results/unseen/tiny-64.json").read_text())
+    taken = json.loads(Path("results/unseen/tiny-64-u.json").read_text())
     assert taken["command"] == "python -m x --patterns banks"
     assert Path("results/adaptive/general-linf.json").is_file()
     row, text = a_row(), page.read_text()
