@@ -22,7 +22,7 @@ def flat_uap(
     *,
     noise: float = 0.6,
     least_crop: float = 0.3,
-    steps: int = 160,
+    steps: int = 130,
     batch_size: int = 8,
     step_size: float = 0.2,
     momentum: float = 0.9,
