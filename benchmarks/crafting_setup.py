@@ -63,7 +63,7 @@ def setup(arguments: argparse.Namespace) -> Setup:
         files = sorted(
             p for p in arguments.images.iterdir() if p.suffix.lower() in (".jpeg", ".jpg")
         )
-        photographs = [Photograph(path, None) for path in files]
+        photographs = [Photograph(str(path), None) for path in files]
     order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(0)).tolist()
     chosen = [photographs[i] for i in order[: arguments.count + arguments.unseen]]
     resize = round(arguments.size * 256 / 224)

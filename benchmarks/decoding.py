@@ -67,7 +67,7 @@ def size(images: int) -> None:
             small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
             path = root / f"{number:06d}.jpg"
             Image.fromarray(small).resize((500, 375)).save(path)
-            photographs.append(Photograph(path, None))
+            photographs.append(Photograph(str(path), None))
         before = _peak()
         cache = decode_once(photographs, RESIZE, 1, root / "cache", square=True)
         crops = CropDataset(cache, range(len(cache)), [-1] * len(cache), CROP, 5, 0)

@@ -85,7 +85,7 @@ def draw(
     resize = cast(int | None, defense.condition.get("resize"))
     crops = [
         functional.center_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), [defense.size])
-        for image in (read_pixels(Photograph(file, None), resize, 1) for file in files)
+        for image in (read_pixels(Photograph(str(file), None), resize, 1) for file in files)
     ]
     device = network.mean.device
     images = torch.stack(crops).float().to(device)

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torchvision import transforms
 
 import uap_lightning.data.cache as cache_module
@@ -60,11 +60,11 @@ def test_files_that_are_no_whole_images_are_named(tmp_path):
     with pytest.raises(UapError, match=r"0\.png is 40 x 30 pixels, smaller than the crop of 32"):
         decode_once(list_images(str(folder)), 64, 32, cache)
     with pytest.raises(UapError, match="cannot be read"):
-        decode_once([Photograph(folder / "9.png", None)], None, 8, cache)
+        decode_once([Photograph(str(folder / "9.png"), None)], None, 8, cache)
 
 
 def test_the_cache_of_another_folder_is_not_ours(tmp_path):
-    with pytest.raises(UapError, match=r"index\.json cannot be read"):
+    with pytest.raises(UapError, match=r"index\.safetensors cannot be read.*remove the folder"):
         ImageCache(tmp_path)
 
 
@@ -105,13 +105,27 @@ def test_square_is_the_centre(tmp_path):
         assert np.array_equal(cache[number].transpose(1, 2, 0), expected)
 
 
-@pytest.mark.parametrize("harm", ["cut", "longer", "flipped", "missing", "lists", "negative"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "cut",
+        "longer",
+        "flipped",
+        "missing",
+        "rows",
+        "kind",
+        "negative",
+        "huge",
+        "fewer",
+        "cut index",
+    ],
+)
 def test_a_damaged_cache_is_told(tmp_path, harm):
     photographs = list_images(str(write_images(tmp_path / "images", 3, (24, 20))))
     cache = decode_once(photographs, None, 8, tmp_path / "cache")
-    pixels, index = cache.folder / "pixels.bin", cache.folder / "index.json"
+    pixels, index = cache.folder / "pixels.bin", cache.folder / "index.safetensors"
     content = bytearray(pixels.read_bytes())
-    listed = json.loads(index.read_text())
+    tensors = load_file(index)
     if harm == "cut":
         pixels.write_bytes(content[:-1])
     elif harm == "longer":
@@ -121,13 +135,35 @@ def test_a_damaged_cache_is_told(tmp_path, harm):
         pixels.write_bytes(content)
     elif harm == "missing":
         pixels.unlink()
-    elif harm == "lists":
-        listed["contents"].pop()
-        index.write_text(json.dumps(listed))
+    elif harm == "rows":
+        save_file({**tensors, "contents": tensors["contents"][1:]}, index)
+    elif harm == "kind":
+        save_file({**tensors, "sizes": tensors["sizes"].float()}, index)
+    elif harm == "negative":
+        tensors["sizes"][:2] = torch.tensor([[-20, 24], [60, 24]])
+        save_file(tensors, index)
+    elif harm == "huge":  # the number of its pixels comes round to that of the first image
+        tensors["sizes"][0] = torch.tensor([2**62 + 20, 24])
+        save_file(tensors, index)
+    elif harm == "fewer":
+        pixels.write_bytes(content[: 2 * 3 * 20 * 24])
+        rows = {name: tensor[:2] for name, tensor in tensors.items()}
+        status = pixels.stat()
+        rows["stamp"] = torch.tensor([status.st_size, status.st_mtime_ns])
+        save_file(rows, index)
     else:
-        listed["sizes"][0], listed["sizes"][1] = [-20, 24], [60, 24]
-        index.write_text(json.dumps(listed))
-    with pytest.raises(UapError, match=r"cache .*images-\w+ is damaged \(.*remove that folder"):
+        index.write_bytes(index.read_bytes()[:-1])
+    with pytest.raises(
+        UapError, match=r"images-\w+.* (damaged|not the index).*remove th(at|e) folder"
+    ):
+        decode_once(photographs, None, 8, tmp_path / "cache")
+
+
+def test_an_index_without_its_tensors_is_told(tmp_path):
+    photographs = list_images(str(write_images(tmp_path / "images", 3, (24, 20))))
+    cache = decode_once(photographs, None, 8, tmp_path / "cache")
+    save_file({"sizes": torch.zeros(3, 2)}, cache.folder / "index.safetensors")
+    with pytest.raises(UapError, match="is not the index of an image cache"):
         decode_once(photographs, None, 8, tmp_path / "cache")
 
 

@@ -23,7 +23,7 @@ def test_other_colour_modes_become_rgb(tmp_path, mode):
     pixels = np.full((20, 24, 3), 90, dtype=np.uint8)
     path = tmp_path / "image.tif"
     Image.fromarray(pixels).convert(mode).save(path)
-    found = read_pixels(Photograph(path, None), None, 8)
+    found = read_pixels(Photograph(str(path), None), None, 8)
     assert found.shape == (20, 24, 3)
     assert abs(int(found.mean()) - 90) < 5
 
@@ -33,7 +33,7 @@ def test_a_rotated_photograph_stands_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / "r.jpg", exif=exif)
-    assert read_pixels(Photograph(tmp_path / "r.jpg", None), None, 8).shape == (30, 20, 3)
+    assert read_pixels(Photograph(str(tmp_path / "r.jpg"), None), None, 8).shape == (30, 20, 3)
 
 
 def encoded(image, kind, **options):
@@ -143,7 +143,7 @@ def test_an_odd_file_is_an_image_or_one_sentence(tmp_path, name):
     data, said = ODD[name]
     path = tmp_path / name
     path.write_bytes(data)
-    photograph = Photograph(path, None)
+    photograph = Photograph(str(path), None)
     if said is None:
         pixels = read_pixels(photograph, 32, 1)
         assert pixels.dtype == np.uint8
@@ -160,7 +160,7 @@ def test_an_odd_file_is_an_image_or_one_sentence(tmp_path, name):
     # The same, of a data set that leaves such files out.
     whole = tmp_path / "whole.png"
     whole.write_bytes(ODD["alpha.png"][0])
-    photographs = [photograph, Photograph(whole, None)]
+    photographs = [photograph, Photograph(str(whole), None)]
     cache = decode_once(photographs, 32, 1, tmp_path / "cache", skip_corrupt=True)
     assert cache.skipped == [0]
 
@@ -174,7 +174,7 @@ def test_what_is_no_file_is_told_and_never_waited_for(tmp_path):
     names = ["pipe.jpg", "folder.jpg", "link.jpg", "circle.jpg", "zero.jpg", "x" * 300, "a\0b"]
     for name in names:
         with pytest.raises(CorruptImage, match="cannot be read"):
-            read_pixels(Photograph(tmp_path / name, None), 32, 1)
+            read_pixels(Photograph(str(tmp_path / name), None), 32, 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -183,7 +183,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path):
     path.write_bytes(ODD["alpha.png"][0])
     path.chmod(0)
     with pytest.raises(CorruptImage, match="Permission denied"):
-        read_pixels(Photograph(path, None), 32, 1)
+        read_pixels(Photograph(str(path), None), 32, 1)
 
 
 def test_ghostscript_is_never_started(tmp_path, monkeypatch):
@@ -192,7 +192,7 @@ def test_ghostscript_is_never_started(tmp_path, monkeypatch):
     for name in ("a.jpg", "b.eps"):
         (tmp_path / name).write_bytes(ODD["photo.jpg"][0])
         with pytest.raises(CorruptImage):
-            read_pixels(Photograph(tmp_path / name, None), 32, 1)
+            read_pixels(Photograph(str(tmp_path / name), None), 32, 1)
     assert not started
 
 
@@ -200,8 +200,8 @@ def test_bytes_are_counted_before_they_are_read(tmp_path):
     with (tmp_path / "a.bmp").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(CorruptImage, match=r"a\.bmp has 268,435,457 bytes, more than 268,435,456"):
-        read_pixels(Photograph(tmp_path / "a.bmp", None), 32, 1)
-    member = Photograph(tmp_path / "a.bmp", None, "b.bmp", 0, 2**60)
+        read_pixels(Photograph(str(tmp_path / "a.bmp"), None), 32, 1)
+    member = Photograph(str(tmp_path / "a.bmp"), None, "b.bmp", 0, 2**60)
     with pytest.raises(CorruptImage, match=r"a\.bmp:b\.bmp has .* bytes, more than"):
         read_pixels(member, 32, 1)
 
@@ -210,10 +210,10 @@ def test_bytes_are_counted_before_they_are_read(tmp_path):
 def test_a_size_that_cannot_be_is_refused(tmp_path, resize):
     (tmp_path / "a.png").write_bytes(ODD["alpha.png"][0])
     with pytest.raises(UapError, match=f"resize is {resize}"):
-        read_pixels(Photograph(tmp_path / "a.png", None), resize, 1)
+        read_pixels(Photograph(str(tmp_path / "a.png"), None), resize, 1)
 
 
 def test_ten_bits_span_the_whole_range(tmp_path):
     (tmp_path / "a.ppm").write_bytes(ODD["ten_bits.ppm"][0])
-    found = read_pixels(Photograph(tmp_path / "a.ppm", None), None, 1)
+    found = read_pixels(Photograph(str(tmp_path / "a.ppm"), None), None, 1)
     assert found[..., 0].tolist() == [[0, 127], [255, 255]]

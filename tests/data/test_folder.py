@@ -1,12 +1,13 @@
 """Folders of images, flat or a class each."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.tiny import write_images
 from uap_lightning.core.errors import UapError
-from uap_lightning.data.folder import image_folder, list_images
+from uap_lightning.data.folder import files_below, image_folder, list_images
 
 
 def test_a_folder_that_is_no_collection_is_told(tmp_path):
@@ -84,3 +85,19 @@ def test_what_is_no_file_is_told_and_not_left_out(tmp_path):
 def test_a_name_that_cannot_be_is_told(root):
     with pytest.raises(UapError, match="which is not a folder"):
         image_folder(root, 0.2, 0)
+
+
+def test_files_are_in_the_order_of_paths_and_named_as_paths_are(tmp_path, monkeypatch):
+    """A text that has "-" or "." where another has "/" would stand before it."""
+    names = ("a/b.png", "a/c/d.png", "a-b/c.png", "a.b/c.png", "a.png", "b.png", "B.PNG", ".x.png")
+    for name in names:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    expected = sorted(p for p in (tmp_path / "images").rglob("*.[pP]*") if p.name[0] != ".")
+    assert len(expected) == len(names) - 1
+    assert files_below(tmp_path / "images") == [str(path) for path in expected]
+    monkeypatch.chdir(tmp_path / "images")
+    for root in (".", "./", "../images/."):
+        expected = sorted(p for p in Path(root).rglob("*.[pP]*") if p.name[0] != ".")
+        assert files_below(Path(root)) == [str(path) for path in expected]

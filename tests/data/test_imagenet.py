@@ -77,7 +77,7 @@ def test_the_three_forms_give_the_same_images_and_classes(tmp_path, flat, devkit
 
     def brightness(photographs):
         cache = decode_once(photographs, 32, 32, tmp_path / "cache", square=True)
-        assert set(cache.sizes) == {(32, 32)}
+        assert {cache.size(number) for number in range(len(cache))} == {(32, 32)}
         return [round(float(cache[i].mean()) / 10) for i in range(len(cache))]
 
     for root in (flat, archive, classes):

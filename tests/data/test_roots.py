@@ -209,9 +209,9 @@ def sizes_of(place, names, resize, crop, upscale):
     cfg = typed_config("train", "data=folder", *words, *more)
     data = build(cfg.data)
     names = {Path(name).parent.name: n for n, name in enumerate(data.split_lists["train"])}
-    found = {name: data.train.cache.sizes[n] for name, n in names.items()}
+    found = {name: data.train.cache.size(n) for name, n in names.items()}
     [tested] = data.split_lists["test"]
-    found[Path(tested).parent.name] = data.train.cache.sizes[len(names)]
+    found[Path(tested).parent.name] = data.train.cache.size(len(names))
     assert all(image.shape == (3, crop, crop) for image in data.train.take(range(len(data.train))))
     return found
 
@@ -272,6 +272,7 @@ def test_three_folders_of_imagenet_photographs_go_together(tmp_path):
         data = build(cfg.data)
         assert len(data.split_lists["train"]) == 80
         assert len(data.split_lists["test"]) == 40
-        sides = {min(size) for size in data.train.cache.sizes}
+        cache = data.train.cache
+        sides = {min(cache.size(number)) for number in range(len(cache))}
         assert sides == {256} if resize == "256" else sides >= {224, 227, 256}
         assert int(data.test.label.min()) >= 0

@@ -13,7 +13,7 @@ from uap_lightning.data.photographs import Photograph, Split, random_split, shar
 
 
 def photographs(count, unlabelled=()):
-    return [Photograph(Path(f"{i}.png"), None if i in unlabelled else i % 5) for i in range(count)]
+    return [Photograph(f"{i}.png", None if i in unlabelled else i % 5) for i in range(count)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,11 +93,11 @@ def test_a_member_of_a_tar_file_is_read_where_it_lies():
     with tarfile.open("all.tar") as archive:
         (first, second) = archive.getmembers()
     for member, content in ((first, b"first photograph"), (second, b"the second")):
-        inside = Photograph(Path("all.tar"), 3, member.name, member.offset_data, member.size)
+        inside = Photograph("all.tar", 3, member.name, member.offset_data, member.size)
         assert inside.read() == content
         assert inside.name == f"all.tar:{member.name}"
-    alone = Photograph(Path("b.png"), None)
+    alone = Photograph("b.png", None)
     assert alone.read() == b"the second"
     assert alone.name == "b.png"
-    assert alone.labelled(7) == Photograph(Path("b.png"), 7)
+    assert alone.labelled(7) == Photograph("b.png", 7)
     assert Split((alone,), (), 4).classes == 4

@@ -110,7 +110,7 @@ def kinds(folder):
 
 def test_images_of_every_kind_come_out_as_rgb():
     for name, pixels in kinds(Path("kinds")).items():
-        found = read_pixels(Photograph(Path("kinds") / name, None), resize=None, smallest=1)
+        found = read_pixels(Photograph(str(Path("kinds") / name), None), resize=None, smallest=1)
         assert found.dtype == np.uint8
         assert found.shape == (60, 50, 3), name
         assert np.abs(found.astype(int) - pixels).max() <= 1, name

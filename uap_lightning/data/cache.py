@@ -4,17 +4,23 @@ import hashlib
 import logging
 import os
 import shutil
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn, TypeVar
 from uuid import uuid4
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of, locked, read_as, write_json
+from uap_lightning.core.storage import digest_of, locked, read_tensors, write_tensors
 from uap_lightning.core.terminal import track
 from uap_lightning.data.decoding import CorruptImage, Pixels, content_of, prepared, read_bytes
 from uap_lightning.data.photographs import Photograph
@@ -22,28 +28,58 @@ from uap_lightning.data.photographs import Photograph
 log = logging.getLogger(__name__)
 
 # Part of every cache's key: a cache of another layout is not read as this one.
-LAYOUT = "3 x H x W in the order of names"
+LAYOUT = "3 x H x W in the order of names, index of tensors"
 
-INDEX, PIXELS = "index.json", "pixels.bin"
+INDEX, PIXELS = "index.safetensors", "pixels.bin"
+
+# Bytes of the digests of an image's pixels and of its file.
+_PIXELS_DIGEST, _CONTENTS_DIGEST = 32, 16
+
+_MOST_PIXELS = 2**60
 
 Decoded = tuple[str, Pixels | None]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Index:
-    """What ``pixels.bin`` holds, one entry a photograph.
+    """What ``pixels.bin`` holds, one row a photograph.
+
+    Tensors, because lists of texts take ten times the memory, which grows with the collection.
 
     Attributes:
-        sizes: height and width; 0 and 0 where a photograph could not be decoded.
-        pixels: SHA-256 of the pixels.
-        contents: digest of the file they were decoded from.
-        stamp: size and time of change of the ``pixels.bin`` that was found to be so.
+        sizes: height and width, int64 N x 2; 0 and 0 where a photograph could not be decoded.
+        pixels: SHA-256 of the pixels, uint8 N x 32.
+        contents: digest of the file they were decoded from, uint8 N x 16.
+        stamp: size and time of change of the ``pixels.bin`` that was found to be so, int64 2.
     """
 
-    sizes: list[tuple[int, int]]
-    pixels: list[str]
-    contents: list[str]
-    stamp: tuple[int, int]
+    sizes: Tensor
+    pixels: Tensor
+    contents: Tensor
+    stamp: Tensor
+
+    def write(self, folder: Path) -> None:
+        """Write it beside the pixels."""
+        write_tensors(folder / INDEX, vars(self), {})
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a cache, with whatever shapes its tensors have.
+
+    Raises:
+        UapError: there is none, or it does not have these tensors.
+    """
+    try:
+        tensors, _ = read_tensors(folder / INDEX)
+        return Index(**tensors)
+    except (UapError, TypeError) as error:
+        raise UapError(
+            f"{folder / INDEX} is not the index of an image cache ({error}): remove the folder "
+            "that it lies in and run the same command again."
+        ) from error
 
 
 class ImageCache:
@@ -60,7 +96,6 @@ class ImageCache:
 
     Attributes:
         digest: SHA-256 over the digests of all images; it names the data in records.
-        sizes: height and width of each image.
         contents: digest of the file that each image was decoded from.
         skipped: which photographs could not be decoded and are not among the images, by their
             number in ``places``.
@@ -72,52 +107,77 @@ class ImageCache:
     def __init__(self, folder: Path, places: Sequence[int] | None = None) -> None:
         self.folder = folder
         self._file = folder / PIXELS
-        index = read_as(folder / INDEX, Index, "the index of an image cache")
-        starts = np.cumsum([0] + [3 * h * w for h, w in index.sizes]).tolist()
+        index = read_index(folder)
+        self._check_shapes(index)
+        starts = np.concatenate([[0], 3 * index.sizes.prod(1).numpy().cumsum()])
         self._check(index, starts)
-        chosen = range(len(index.sizes)) if places is None else places
-        whole = [place for place in chosen if index.sizes[place] != (0, 0)]
-        self.skipped = [n for n, place in enumerate(chosen) if index.sizes[place] == (0, 0)]
-        self.sizes = [index.sizes[place] for place in whole]
-        self.contents = [index.contents[place] for place in whole]
-        self.digest = digest_of([index.pixels[place] for place in whole])
-        self._starts = [starts[place] for place in whole]
+        numbers = range(len(index.sizes)) if places is None else places
+        chosen = torch.tensor(numbers, dtype=torch.int64)
+        if len(chosen) and chosen.max() >= len(index.sizes):
+            self._refuse(f"{INDEX} has {len(index.sizes)} images")
+        there = index.sizes[chosen].any(1)
+        self.skipped: list[int] = (~there).nonzero()[:, 0].tolist()
+        chosen = chosen[there]
+        self._sizes = index.sizes[chosen].numpy()
+        self._starts = starts[chosen.numpy()]
+        self.contents = _texts(index.contents[chosen])
+        self.digest = _digest_of_texts(index.pixels[chosen])
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self._sizes)
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Height and width of one image."""
+        height, width = self._sizes[number].tolist()
+        return height, width
 
     def __getitem__(self, number: int) -> Pixels:
         """The pixels of one image: uint8, 3 x H x W, RGB."""
-        return self._read(self._starts[number], self.sizes[number])
+        return self._read(int(self._starts[number]), self.size(number))
 
     def _read(self, start: int, size: tuple[int, int]) -> Pixels:
         count = 3 * size[0] * size[1]
         pixels: Pixels = np.fromfile(self._file, dtype=np.uint8, count=count, offset=start)
         return pixels.reshape(3, *size)
 
-    def _check(self, index: Index, starts: Sequence[int]) -> None:
-        problem = None
-        if len({len(index.sizes), len(index.pixels), len(index.contents)}) != 1:
-            problem = f"the lists of {INDEX} are not of one length"
-        elif min((min(size) for size in index.sizes), default=0) < 0:
-            problem = f"{INDEX} has a negative size"
-        elif not self._file.is_file() or _stamp(self._file)[0] != starts[-1]:
-            problem = f"{PIXELS} is missing or not of {starts[-1]:,} bytes"
-        elif _stamp(self._file) != index.stamp:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                images = pool.map(self._read, starts[:-1], index.sizes)
-                found = [_digest(image) for image in track(images, "Checking the image cache")]
-            if found != index.pixels:
-                problem = f"{PIXELS} does not have the digests of {INDEX}"
-            else:
-                with suppress(UapError):  # a folder that is only read is checked every time
-                    checked = replace(index, stamp=_stamp(self._file))
-                    write_json(self.folder / INDEX, asdict(checked))
-        if problem is not None:
-            raise UapError(
-                f"the image cache {self.folder} is damaged ({problem}): remove that folder and "
-                "run the same command again."
-            )
+    def _check_shapes(self, index: Index) -> None:
+        count = len(index.sizes) if index.sizes.ndim else -1
+        expected = {
+            "sizes": ((count, 2), torch.int64),
+            "pixels": ((count, _PIXELS_DIGEST), torch.uint8),
+            "contents": ((count, _CONTENTS_DIGEST), torch.uint8),
+            "stamp": ((2,), torch.int64),
+        }
+        for name, (shape, kind) in expected.items():
+            found = getattr(index, name)
+            if found.shape != shape or found.dtype != kind:
+                self._refuse(f"{name} of {INDEX} is {found.dtype} of shape {tuple(found.shape)}")
+        # Sums of more bytes than any disk has would come round to small numbers.
+        if (index.sizes < 0).any() or index.sizes.double().prod(1).sum() > _MOST_PIXELS:
+            self._refuse(f"{INDEX} has a negative size or one beyond any disk")
+
+    def _check(self, index: Index, starts: NDArray[np.int64]) -> None:
+        if not self._file.is_file() or _stamp(self._file)[0] != starts[-1]:
+            self._refuse(f"{PIXELS} is missing or not of {starts[-1]:,} bytes")
+        stamp = torch.tensor(_stamp(self._file))
+        if torch.equal(stamp, index.stamp):
+            return
+
+        def digest(number: int) -> bytes:
+            height, width = index.sizes[number].tolist()
+            return _digest(self._read(int(starts[number]), (height, width)))
+
+        found = b"".join(_in_turn(digest, range(len(index.sizes)), "Checking the image cache"))
+        if found != index.pixels.numpy().tobytes():
+            self._refuse(f"{PIXELS} does not have the digests of {INDEX}")
+        with suppress(UapError):  # a folder that is only read is checked every time
+            replace(index, stamp=stamp).write(self.folder)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise UapError(
+            f"the image cache {self.folder} is damaged ({problem}): remove that folder and "
+            "run the same command again."
+        )
 
 
 def decode_once(
@@ -151,10 +211,8 @@ def decode_once(
         range(len(photographs)), key=lambda n: (photographs[n].name, photographs[n].start)
     )
     listed = [photographs[number] for number in order]
-    stamps = {path: _stamp(path) for path in {photograph.path for photograph in listed}}
     settings = [LAYOUT, resize, smallest, square, upscale, skip_corrupt]
-    key = digest_of([settings, *([p.name, p.start, p.length, *stamps[p.path]] for p in listed)])
-    folder = root / f"images-{key[:20]}"
+    folder = root / f"images-{_key(settings, listed)[:20]}"
 
     def read(photograph: Photograph) -> Decoded:
         data = b""
@@ -177,7 +235,7 @@ def decode_once(
         with locked(_lock(folder), wait=True):
             _sweep(root, folder)
             if not (folder / INDEX).exists():
-                _fill(folder, _in_turn(read, listed))
+                _fill(folder, _in_turn(read, listed, "Decoding photographs"))
     places = [0] * len(order)
     for place, number in enumerate(order):
         places[number] = place
@@ -191,20 +249,23 @@ def store(folder: Path, images: Iterable[Decoded]) -> None:
         folder: exists, and is empty.
         images: pixels are uint8, 3 x H x W; None where a photograph could not be decoded.
     """
-    sizes: list[tuple[int, int]] = []
-    pixels: list[str] = []
-    contents: list[str] = []
+    sizes, pixels, contents = array("q"), bytearray(), bytearray()
     with (folder / PIXELS).open("wb") as file:
         for content, image in images:
             image = np.zeros((3, 0, 0), np.uint8) if image is None else image
-            sizes.append((image.shape[1], image.shape[2]))
-            pixels.append(_digest(image))
-            contents.append(content)
+            sizes.extend(image.shape[1:])
+            pixels += _digest(image)
+            contents += bytes.fromhex(content)
             file.write(image.data)
         file.flush()
         os.fsync(file.fileno())
-    index = Index(sizes, pixels, contents, _stamp(folder / PIXELS))
-    write_json(folder / INDEX, asdict(index))
+    count = len(sizes) // 2
+    Index(
+        torch.tensor(sizes, dtype=torch.int64).view(count, 2),
+        torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(count, _PIXELS_DIGEST)),
+        torch.from_numpy(np.frombuffer(contents, np.uint8).reshape(count, _CONTENTS_DIGEST)),
+        torch.tensor(_stamp(folder / PIXELS)),
+    ).write(folder)
 
 
 def _fill(folder: Path, images: Iterable[Decoded]) -> None:
@@ -243,22 +304,45 @@ def _lock(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
 
-def _in_turn(
-    read: Callable[[Photograph], Decoded], photographs: Sequence[Photograph]
-) -> Iterator[Decoded]:
-    """Photographs read by several threads, in order."""
+def _in_turn(work: Callable[[Item], Result], items: Sequence[Item], said: str) -> Iterator[Result]:
+    """What several threads make of the items, in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # A bounded number of images is in flight, so that memory does not grow with the set.
         step = 64
-        blocks = [photographs[i : i + step] for i in range(0, len(photographs), step)]
-        for block in track(blocks, "Decoding photographs"):
-            yield from pool.map(read, block)
+        blocks = [items[i : i + step] for i in range(0, len(items), step)]
+        for block in track(blocks, said):
+            yield from pool.map(work, block)
 
 
-def _digest(image: Pixels) -> str:
+def _key(settings: Sequence[object], photographs: Sequence[Photograph]) -> str:
+    """What a cache of these photographs is named after; a part at a time, as there may be many."""
+    digest = hashlib.sha256(digest_of(settings).encode())
+    stamp_of = lru_cache(maxsize=16)(_stamp)  # many photographs may lie in one tar file
+    for photograph in photographs:
+        place = [photograph.name, photograph.start, photograph.length, *stamp_of(photograph.path)]
+        digest.update(digest_of(place).encode())
+    return digest.hexdigest()
+
+
+def _digest(image: Pixels) -> bytes:
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(image.data)
-    return digest.hexdigest()
+    return digest.digest()
+
+
+def _texts(digests: Tensor) -> list[str]:
+    """Digests, uint8 N x length, in hexadecimal."""
+    width = digests.shape[1]
+    whole = digests.numpy().tobytes()
+    return [whole[i : i + width].hex() for i in range(0, len(whole), width)]
+
+
+def _digest_of_texts(digests: Tensor) -> str:
+    """``digest_of`` of the list of texts, without the list."""
+    if not len(digests):
+        return digest_of([])
+    listed = digests.numpy().tobytes().hex(" ", digests.shape[1]).replace(" ", '", "')
+    return hashlib.sha256(f'["{listed}"]'.encode()).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

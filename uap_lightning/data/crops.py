@@ -1,5 +1,6 @@
 """Crops of cached photographs, as uint8 tensors."""
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypedDict
 
@@ -63,6 +64,7 @@ class CropDataset(Dataset[Crop]):
     Attributes:
         photograph: number in the cache of the photograph that each crop is from (int64).
         label: true class of each crop (int64, -1 where not known).
+        origins: top and left of each crop (int32, crops x 2).
         prediction: class that the target network gives the clean crop (int64, -1 until set).
     """
 
@@ -80,11 +82,12 @@ class CropDataset(Dataset[Crop]):
         self.photograph = torch.tensor(photographs).repeat_interleave(count)
         self.label = torch.tensor(labels).repeat_interleave(count)
         self.prediction = torch.full_like(self.label, -1)
-        self.origins = [
-            origin
-            for number in photographs
-            for origin in crop_origins(*cache.sizes[number], size, count, seed + number)
-        ]
+        # Tensors, because as many tuples take ten times the memory.
+        origins = array("i")
+        for number in photographs:
+            for origin in crop_origins(*cache.size(number), size, count, seed + number):
+                origins.extend(origin)
+        self.origins = torch.tensor(origins, dtype=torch.int32).view(-1, 2)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -100,7 +103,7 @@ class CropDataset(Dataset[Crop]):
 
     def pixels(self, number: int) -> Tensor:
         """One crop: uint8, 3 x size x size, RGB."""
-        top, left = self.origins[number]
+        top, left = self.origins[number].tolist()
         image = self.cache[int(self.photograph[number])]
         crop = image[:, top : top + self.size, left : left + self.size]
         return torch.from_numpy(crop.copy())
@@ -115,7 +118,7 @@ class CropDataset(Dataset[Crop]):
             "pixels": self.cache.digest,
             "photographs": self.photograph.tolist(),
             "size": self.size,
-            "origins": self.origins,
+            "origins": self.origins.tolist(),
         }
 
 
@@ -203,10 +206,12 @@ def crop_origins(
     """
     bottom, right = height - size, width - size
     fixed = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
+    if count <= len(fixed):  # nothing is drawn, which a large collection has no time for
+        return fixed[:count]
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.rand((max(0, count - len(fixed)), 2), generator=generator)
+    drawn = torch.rand((count - len(fixed), 2), generator=generator)
     places = (drawn * torch.tensor([bottom + 1, right + 1])).long().tolist()
-    return fixed[:count] + [(top, left) for top, left in places]
+    return fixed + [(top, left) for top, left in places]
 
 
 def central(pixels: Pixels, size: int) -> Pixels:

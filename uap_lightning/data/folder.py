@@ -1,5 +1,6 @@
 """Any folder of images: flat, or one folder a class."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,8 @@ from uap_lightning.data.roots import Roots, folders_of
 # Folders inside one another: more are a mistake.
 _DEEPEST = 100
 
-# An image and the class folder that it lies in.
-Listed = tuple[Path, str | None]
+# An image file and the class folder that it lies in.
+Listed = tuple[str, str | None]
 
 
 def image_folder(root: Roots, test_share: float, seed: int, test_root: Roots = None) -> Split:
@@ -49,7 +50,7 @@ def list_images(root: Roots) -> list[Photograph]:
     return _labelled(listed, _numbering(listed, []))
 
 
-def files_below(folder: Path, key: str = "data.root") -> list[Path]:
+def files_below(folder: Path, key: str = "data.root") -> list[str]:
     """The image files below a folder in alphabetical order; hidden ones are left out.
 
     Raises:
@@ -57,7 +58,8 @@ def files_below(folder: Path, key: str = "data.root") -> list[Path]:
             link leads to nothing or in a circle.
     """
     try:
-        files = sorted(_walk(folder, ()))
+        # In the order of paths: what is in a folder stands together.
+        files = sorted(_walk(str(folder), ()), key=lambda name: name.replace(os.sep, "\0"))
     except OSError as error:
         raise UapError(
             f"{error.filename} below {key} cannot be read ({error.strerror}): remove it or "
@@ -65,33 +67,41 @@ def files_below(folder: Path, key: str = "data.root") -> list[Path]:
         ) from error
     if not files:
         raise UapError(f"{key} is {folder}, which holds no image: put images in it.")
-    for path in files:
-        if path.suffix.lower() not in FORMATS:
+    for name in files:
+        if os.path.splitext(name)[1].lower() not in FORMATS:  # noqa: PTH122
             raise UapError(
-                f"{path} is not an image file: {key} takes a folder with nothing but images "
+                f"{name} is not an image file: {key} takes a folder with nothing but images "
                 f"({', '.join(FORMATS)}); move it elsewhere."
             )
-        if not path.is_file():  # a pipe would be waited for
-            raise UapError(f"{path} is not a file, or a link to none: remove it.")
+        if not os.path.isfile(name):  # noqa: PTH113
+            # A pipe would be waited for.
+            raise UapError(f"{name} is not a file, or a link to none: remove it.")
     return files
 
 
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """What lies below a folder and is no folder; ``above`` are the folders that this one is in."""
-    status = folder.stat()
+    status = os.stat(folder)  # noqa: PTH116
     here = (status.st_dev, status.st_ino)
     if here in above or len(above) > _DEEPEST:
         raise UapError(
             f"{folder} is a link to a folder that it lies in, or lies more than {_DEEPEST} "
             "folders deep: remove it."
         )
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(path, (*above, here))
-        else:
-            yield path
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = _start(folder) + entry.name
+            if entry.is_dir():
+                yield from _walk(name, (*above, here))
+            else:
+                yield name
+
+
+def _start(folder: str) -> str:
+    """What the names of files in a folder begin with, as in a ``Path`` of each."""
+    return "" if folder == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
 def _with_classes(folders: Sequence[Path], key: str) -> list[Listed]:
@@ -99,15 +109,21 @@ def _with_classes(folders: Sequence[Path], key: str) -> list[Listed]:
     found: list[Listed] = []
     for folder in folders:
         files = files_below(folder, key)
-        parts = [path.relative_to(folder).parts for path in files]
-        classes = {names[0] for names in parts if len(names) > 1}
-        flat = next((path for path in files if path.parent == folder), None)
+        start = len(_start(str(folder)))
+        classes: dict[str, str] = {}
+        flat: str | None = None
+        for name in files:
+            first, inside, _ = name[start:].partition(os.sep)
+            if inside:
+                found.append((name, classes.setdefault(first, first)))
+            else:
+                flat = flat or name
+                found.append((name, None))
         if classes and flat is not None:
             raise UapError(
                 f"{flat} lies beside class folders such as {min(classes)}: expected either images "
                 f"alone or class folders alone in {key}."
             )
-        found += zip(files, (names[0] if classes else None for names in parts), strict=True)
     return found
 
 

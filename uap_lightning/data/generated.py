@@ -36,7 +36,7 @@ def generated_images(count: int, size: int, test_share: float, seed: int, folder
                 file = io.BytesIO()
                 Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, format="PNG")
                 write_atomically(path, file.getvalue())
-            photographs.append(Photograph(path, number % CLASSES))
+            photographs.append(Photograph(str(path), number % CLASSES))
     return random_split(photographs, test_share, seed)
 
 

@@ -74,15 +74,15 @@ def _named(folders: Sequence[Path], key: str) -> list[Photograph]:
     """The photographs of folders, with the classes that their names begin with."""
     wnids = {wnid: place for place, wnid in enumerate(imagenet_wnids())}
     photographs = []
-    for path in (path for folder in folders for path in files_below(folder, key)):
-        wnid = path.name.split("_")[0]
+    for file in (file for folder in folders for file in files_below(folder, key)):
+        wnid = os.path.basename(file).split("_")[0]  # noqa: PTH119
         if wnid not in wnids:
             raise UapError(
-                f"{path} does not begin with one of ImageNet's WordNet ids and an underscore: "
+                f"{file} does not begin with one of ImageNet's WordNet ids and an underscore: "
                 "data=imagenet_sample takes files named as n01440764_tench.JPEG; use data=folder "
                 "for others."
             )
-        photographs.append(Photograph(path, wnids[wnid]))
+        photographs.append(Photograph(file, wnids[wnid]))
     return photographs
 
 
@@ -116,7 +116,7 @@ def list_validation(
             f"data.root is {root}, which holds neither class folders named by WordNet id nor "
             "ILSVRC2012_val_*.JPEG files: set it to the validation set."
         )
-    return _labelled([Photograph(path, None) for path in files], folder, devkit, images)
+    return _labelled([Photograph(str(path), None) for path in files], folder, devkit, images)
 
 
 def members(archive: Path) -> list[Photograph]:
@@ -140,7 +140,7 @@ def members(archive: Path) -> list[Photograph]:
     if not found:
         raise UapError(f"{archive} holds no file: set data.root to ILSVRC2012_img_val.tar.")
     return [
-        Photograph(archive, None, member.name, member.offset_data, member.size)
+        Photograph(str(archive), None, member.name, member.offset_data, member.size)
         for member in sorted(found, key=lambda member: member.name)
     ]
 
@@ -230,7 +230,7 @@ def ground_truth(devkit: Path) -> list[int]:
 def _devkit_file(devkit: Path, name: str) -> bytes:
     try:
         if devkit.is_dir():
-            return Photograph(devkit / name, None).read()
+            return Photograph(str(devkit / name), None).read()
         with tarfile.open(devkit) as archive:
             for member in _forwards(archive):
                 if member.offset_data + member.size > _DEVKIT_BYTES:

@@ -52,7 +52,7 @@ def packaged_photographs(exclude: Sequence[str] = ()) -> Split:
     """
     labelled = sorted(_folder("foolbox").glob("data/imagenet_*.jpg"))
     numbered = [
-        (int(match[1]), Photograph(path, int(match[2])))
+        (int(match[1]), Photograph(str(path), int(match[2])))
         for path in labelled
         if (match := re.fullmatch(r"imagenet_(\d+)_(\d+)\.jpg", path.name))
     ]
@@ -65,7 +65,7 @@ def packaged_photographs(exclude: Sequence[str] = ()) -> Split:
         )
     return Split(
         train=tuple(photograph for number, photograph in numbered if number < FIRST_TESTED)
-        + tuple(Photograph(path, None) for path in others if path.name not in exclude),
+        + tuple(Photograph(str(path), None) for path in others if path.name not in exclude),
         test=tuple(photograph for number, photograph in numbered if number >= FIRST_TESTED),
         classes=1000,
     )

@@ -17,24 +17,31 @@ from uap_lightning.core.errors import UapError
 class Photograph:
     """An image file, or an image inside a tar file, and its true class.
 
+    There may be millions: a name takes a fraction of the memory of a ``Path``.
+
     Attributes:
-        path: the image file, or the tar file that holds it.
+        file: name of the image file, or of the tar file that holds it.
         label: class index in the target network's numbering; None when it is not known.
         member: its name inside the tar file; empty for an image file.
         start: its first byte in the tar file.
         length: its bytes in the tar file.
     """
 
-    path: Path
+    file: str
     label: int | None
     member: str = ""
     start: int = 0
     length: int = 0
 
     @property
+    def path(self) -> Path:
+        """The image file, or the tar file."""
+        return Path(self.file)
+
+    @property
     def name(self) -> str:
         """Where it lies: the image file, or the tar file and the member."""
-        return f"{self.path}:{self.member}" if self.member else str(self.path)
+        return f"{self.file}:{self.member}" if self.member else self.file
 
     def size(self) -> int:
         """Its bytes' number.
@@ -137,6 +144,8 @@ def with_copies(
         photographs: all of them.
         contents: digest of each one's bytes.
     """
+    if len(set(contents)) == len(contents):
+        return sorted(chosen)
     first: dict[str, int] = {}
     for number in sorted(range(len(photographs)), key=lambda n: photographs[n].name):
         first.setdefault(contents[number], number)

@@ -181,7 +181,7 @@ def short_side(guard: Guard, resize: int | None) -> int:
 
 
 def _read_crop(path: Path, size: int, short: int) -> Pixels:
-    return central(read_pixels(Photograph(path, None), resize=short, smallest=1), size)
+    return central(read_pixels(Photograph(str(path), None), resize=short, smallest=1), size)
 
 
 def read_names(path: str | None, guard: Guard) -> list[str]:

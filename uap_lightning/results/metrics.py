@@ -22,8 +22,8 @@ WITH_INTERVAL = (
 STREAMED = ("stream_rate", "stream_rate_16")
 # Attacked images of each perturbation after which the guard with memory is measured once more.
 AFTER = 16
-# Photographs that the bootstrap draws at once: 80 MB.
-_DRAWN = 5_000_000
+# Photographs that the bootstrap draws at once: 30 MB.
+_DRAWN = 1_250_000
 
 
 @dataclass(frozen=True)

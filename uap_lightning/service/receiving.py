@@ -3,7 +3,6 @@
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from fastapi import HTTPException
@@ -16,7 +15,7 @@ from uap_lightning.data.photographs import Photograph
 
 _ARRAY = b"\x93NUMPY"
 _FORMATS = ("JPEG", "PNG")
-_SENT = Photograph(Path("the image"), None)
+_SENT = Photograph("the image", None)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Aligned:
         Raises:
             CorruptImage: it is no image, too small to crop, or too narrow to resize.
         """
-        pixels = read_pixels(Photograph(path, None), resize=None, smallest=1)
+        pixels = read_pixels(Photograph(str(path), None), resize=None, smallest=1)
         height, width = pixels.shape[:2]
         if len(self.sizes) < _SIZES:
             self.sizes.add((width, height))
