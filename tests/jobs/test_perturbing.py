@@ -169,16 +169,20 @@ def test_values_out_of_range_are_named():
         (["rectifier.training.strengths=[1]"], "strengths is"),
         (["rectifier.training.strengths=[0,1]"], "strengths is"),
         (["rectifier.training.loss.matching=-1"], "matching -1"),
+        (["rectifier.training.loss.features=-1"], "features -1"),
         (["rectifier.training.loss.matching_from=0.05"], "matching_from is 0.05"),
         (["rectifier.training.loss.matching_from=1"], "matching_from is 1"),
-        (["rectifier.training.loss.matching_from=0.5"], "and matching 0.0: expected one of"),
+        (
+            ["rectifier.training.loss.matching_from=0.5"],
+            "and matching 0.0: expected one",
+        ),
         (
             [
                 "rectifier.training.loss.matching_from=0.5",
                 "rectifier.training.loss.matching=1",
                 "rectifier.training.loss.reconstruction=0",
             ],
-            "reconstruction 0.0 and matching 1.0: expected one of the first two",
+            "reconstruction 0.0, features 0.0 and matching 1.0: expected one of the first three",
         ),
         (
             [
@@ -189,7 +193,7 @@ def test_values_out_of_range_are_named():
         ),
         (
             [f"rectifier.training.loss.matched_networks=[{{_target_: {TINY}}}]"],
-            "matched_networks names 1 and matching is 0",
+            "matched_networks names 1 and matching and features are 0",
         ),
     ):
         with pytest.raises(UapError, match=said):

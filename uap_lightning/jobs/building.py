@@ -11,6 +11,7 @@ from uap_lightning.jobs.config import build
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import Condition, load_network
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.training.features import early_layers
 from uap_lightning.training.module import RectifierModule
 
 
@@ -40,7 +41,7 @@ def build_parts(cfg: TrainConfig, size: int) -> tuple[nn.Module, nn.Module]:
 
 
 def load_matched(cfg: TrainConfig, size: int) -> list[TargetNetwork]:
-    """The further networks whose answers are matched, on the run's device.
+    """The further networks whose early layers or answers are compared, on the run's device.
 
     Raises:
         UapError: the weights of one are missing, or it does not take images of side ``size``.
@@ -59,12 +60,33 @@ def load_matched(cfg: TrainConfig, size: int) -> list[TargetNetwork]:
     return found
 
 
+def find_early(
+    cfg: TrainConfig, networks: Sequence[TargetNetwork], size: int
+) -> list[list[nn.Module]]:
+    """The early layers of each network that the loss compares; none where it does not.
+
+    Raises:
+        UapError: a network has none.
+    """
+    training = cfg.rectifier.training
+    if training is None or not training.loss.features:
+        return []
+    found = []
+    for network in networks:
+        try:
+            found.append(early_layers(network, size))
+        except UapError as error:
+            raise UapError(f"{network.name}: {error}") from error
+    return found
+
+
 def build_module(
     cfg: TrainConfig,
     network: TargetNetwork,
     parts: tuple[nn.Module, nn.Module],
     condition: Condition,
     matched: Sequence[TargetNetwork] = (),
+    early: Sequence[list[nn.Module]] = (),
 ) -> RectifierModule:
     """The LightningModule of the config around its rectifier and detector.
 
@@ -74,6 +96,7 @@ def build_module(
         parts: of :func:`build_parts`.
         condition: what it is trained on.
         matched: of :func:`load_matched`.
+        early: of :func:`find_early` for the target network and these.
     """
     training = cfg.rectifier.training
     if training is None:
@@ -86,6 +109,8 @@ def build_module(
         reconstruction=training.loss.reconstruction,
         matching=training.loss.matching,
         matching_from=training.loss.matching_from,
+        features=training.loss.features,
+        early=early,
         matched=matched,
         optimizer=build(training.optimizer, partial),
         scheduler=build(training.scheduler, partial) if training.scheduler else None,

@@ -120,12 +120,13 @@ class BankConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the terms of the training loss, and the networks whose answers are matched."""
+    """Weights of the terms of the loss, and the networks that are asked beside the target."""
 
     cross_entropy: float = MISSING
     reconstruction: float = MISSING
     matching: float = 0.0
     matching_from: float = 0.0
+    features: float = 0.0
     matched_networks: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -136,30 +137,35 @@ class LossConfig:
                 f"rectifier.training.loss.matching_from is {self.matching_from}: expected 0, or "
                 "the share of the steps before answers are matched, from 0.5 to below 1."
             )
-        if late and not (self.matching > 0 and self.cross_entropy + self.reconstruction > 0):
+        if late and not (self.matching > 0 and self.total() > self.matching):
             raise UapError(
                 f"rectifier.training.loss.matching_from is {self.matching_from}, cross_entropy "
-                f"{self.cross_entropy}, reconstruction {self.reconstruction} and matching "
-                f"{self.matching}: expected one of the first two and matching above 0, because "
-                "matching joins what is there before it."
+                f"{self.cross_entropy}, reconstruction {self.reconstruction}, features "
+                f"{self.features} and matching {self.matching}: expected one of the first three "
+                "and matching above 0, because matching joins what is there before it."
             )
         if not all("_target_" in node for node in self.matched_networks):
             raise UapError(
                 "rectifier.training.loss.matched_networks has an entry without _target_: expected "
                 "what a file in conf/network says, such as {_target_: ..., variant: 1}."
             )
-        if self.matched_networks and not self.matching:
+        if self.matched_networks and not self.matching and not self.features:
             raise UapError(
                 f"rectifier.training.loss.matched_networks names {len(self.matched_networks)} and "
-                "matching is 0: expected a weight above 0; without it no answers are matched."
+                "matching and features are 0: expected a weight above 0; without one they are not "
+                "asked."
             )
-        weights = (self.cross_entropy, self.reconstruction, self.matching)
+        weights = (self.cross_entropy, self.reconstruction, self.matching, self.features)
         if not min(weights) >= 0 or not 0 < sum(weights) < float("inf"):
             raise UapError(
                 f"rectifier.training.loss has cross_entropy {self.cross_entropy}, reconstruction "
-                f"{self.reconstruction} and matching {self.matching}: expected weights of at least "
-                "0, and one above 0."
+                f"{self.reconstruction}, matching {self.matching} and features {self.features}: "
+                "expected weights of at least 0, and one above 0."
             )
+
+    def total(self) -> float:
+        """Sum of the weights."""
+        return self.cross_entropy + self.reconstruction + self.matching + self.features
 
 
 @dataclass

@@ -14,7 +14,7 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, digest_of_file, write_atomically, write_json
 from uap_lightning.data import Collection, TrainingDataModule
 from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_defense
-from uap_lightning.jobs.building import build_module, build_parts, load_matched
+from uap_lightning.jobs.building import build_module, build_parts, find_early, load_matched
 from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
 from uap_lightning.jobs.groups import TrainingConfig
@@ -76,6 +76,7 @@ def train(composed: DictConfig) -> float | None:
                 write_json(run.folder / "split.json", data.split_lists)
             parts = build_parts(cfg, data.crop)
             matched = load_matched(cfg, data.crop)
+            early = find_early(cfg, [network, *matched], data.crop)
             start = read_start(cfg, parts[0], data)
             further, seen = read_further(cfg, data)
             whitener = fit_whitener(data)
@@ -94,7 +95,7 @@ def train(composed: DictConfig) -> float | None:
                 further = apart_from(bank, further)
                 sampler = sampler_of(cfg, bank, further)
                 condition = training_condition(cfg, data, network, bank, further, matched, start)
-                module = build_module(cfg, network, parts, condition, matched)
+                module = build_module(cfg, network, parts, condition, matched, early)
                 folder = run.folder / "defense"
                 with run.stage("train"):
                     if take_defense(folder, module, condition):
@@ -145,7 +146,7 @@ def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
     if training is None:
         return []
     steps, weights = count_steps(training, len(data.train)), training.loss
-    unit = weights.cross_entropy + weights.reconstruction + weights.matching
+    unit = weights.total()
     watch = LossWatch(steps, unit=unit)
     callbacks: list[Callback] = [WatchTraining(watch)]
     if data.validation is not None:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from uap_lightning.core.errors import UapError
 from uap_lightning.guard.guard import Guard
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.training.features import feature_distance
 from uap_lightning.training.outcomes import outcomes
 
 RECONSTRUCTION_SCALE = 10.0
@@ -32,8 +33,10 @@ class RectifierModule(LightningModule):
     have and small collections need, plus ``matching`` times the Kullback-Leibler divergence of
     the network's answer on the rectified image from its answer on the clean one, which says more
     of the clean image than its class (distillation). The divergence joins when ``matching_from``
-    of the steps are done. With ``matched`` networks it is that of the network and of each of
-    these, a step each in turn.
+    of the steps are done. ``features`` times
+    :func:`~uap_lightning.training.features.feature_distance` compares what the network's early
+    layers see. With ``matched`` networks both are those of the network and of each of these, a
+    step each in turn.
 
     The network's weights are not part of the checkpoint.
 
@@ -46,7 +49,11 @@ class RectifierModule(LightningModule):
         reconstruction: weight of the reconstruction term.
         matching: weight of the divergence of the answers.
         matching_from: share of the steps before it joins, 0-1.
-        matched: further networks whose answers are matched, on the network's device.
+        features: weight of the distance of the early layers.
+        early: :func:`~uap_lightning.training.features.early_layers` of the network and of each of
+            ``matched``, where ``features`` is above 0.
+        matched: further networks whose answers or early layers are matched, on the network's
+            device.
         optimizer: builds the optimizer from the rectifier's parameters; None where nothing is
             trained, only tested.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
@@ -63,6 +70,8 @@ class RectifierModule(LightningModule):
         reconstruction: float = 0.0,
         matching: float = 0.0,
         matching_from: float = 0.0,
+        features: float = 0.0,
+        early: Sequence[list[nn.Module]] = (),
         matched: Sequence[TargetNetwork] = (),
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
@@ -75,6 +84,8 @@ class RectifierModule(LightningModule):
         self.reconstruction = reconstruction
         self.matching = matching
         self.matching_from = matching_from
+        self.features = features
+        self.early = early
         self.answering = nn.ModuleList([network, *matched])
         self.matching_step = 0
         self._compiled: Callable[[Tensor], Tensor] | None = None
@@ -120,6 +131,7 @@ class RectifierModule(LightningModule):
         clean: Tensor,
         prediction: Tensor,
         answering: Sequence[nn.Module] | None = None,
+        turn: int = 0,
     ) -> Tensor:
         """The loss of rectified images.
 
@@ -128,10 +140,14 @@ class RectifierModule(LightningModule):
             clean: the same images, clean.
             prediction: their classes, N.
             answering: networks whose mean divergence joins, if any; None for all of them.
+            turn: number of the network whose early layers are compared, the target network's is 0.
         """
         loss: Tensor = rectified.new_zeros(())
         if self.reconstruction:
             loss = loss + self.reconstruction * charbonnier(rectified, clean)
+        if self.features:
+            seeing, layers = self.answering[turn], self.early[turn]
+            loss = loss + self.features * feature_distance(seeing, layers, rectified, clean)
         if self.cross_entropy:
             logits = self.network(rectified)
             loss = loss + self.cross_entropy * functional.cross_entropy(logits, prediction)
@@ -155,9 +171,9 @@ class RectifierModule(LightningModule):
         """The loss of one batch from :class:`~uap_lightning.data.TrainingDataModule`."""
         rectify = self._compiled or self.rectifier
         rectified = rectify(batch["input"])
-        turn = self.answering[self.global_step % len(self.answering)]
-        answering = [turn] if self.global_step >= self.matching_step else []
-        loss = self.loss(rectified, batch["image"], batch["prediction"], answering)
+        turn = self.global_step % len(self.answering)
+        answering = [self.answering[turn]] if self.global_step >= self.matching_step else []
+        loss = self.loss(rectified, batch["image"], batch["prediction"], answering, turn)
         loss = loss * batch.get("weight", 1.0)
         self.log("train/loss", loss, sync_dist=True)
         return loss

@@ -36,8 +36,8 @@ class LossWatch:
     - A loss that is NaN or infinite is refused in its step.
     - A loss above 100 times its start has exploded. Its start is that of step 1, or ``unit``
       where that is more, for a first batch may hold no perturbed image. In units that is a
-      cross-entropy of 100 nats or an error of 1,000 pixel values, beyond any image's: noise does
-      not come there.
+      cross-entropy of 100 nats, an error of 1,000 pixel values or early layers that see 100 times
+      what they see in photographs, beyond any image's: noise does not come there.
     - Trainings of at least 100 steps are cut into windows of a twentieth, at most 50 steps. When
       half of the steps are done, one window at least must have a smaller mean loss than the first
       one; else the loss never fell below its start.
@@ -53,7 +53,8 @@ class LossWatch:
 
     Attributes:
         steps: of the whole training.
-        unit: weights of the loss's terms together: the loss at one nat and ten pixel values.
+        unit: weights of the loss's terms together: the loss at one nat, ten pixel values and one
+            deviation of the early layers' maps.
         seen: steps so far.
         first: loss of step 1.
         start: mean loss of the first window.
