@@ -8,20 +8,29 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import digest_of, locked, read_tensors, write_tensors
+from uap_lightning.core.storage import digest_of, locked
 from uap_lightning.core.terminal import track
+from uap_lightning.data.cache_index import (
+    CONTENTS_DIGEST,
+    INDEX,
+    PIXELS_DIGEST,
+    Index,
+    damaged,
+    digest_of_texts,
+    read_index,
+    texts,
+)
 from uap_lightning.data.decoding import CorruptImage, Pixels, content_of, prepared, read_bytes
 from uap_lightning.data.photographs import Photograph
 
@@ -30,56 +39,12 @@ log = logging.getLogger(__name__)
 # Part of every cache's key: a cache of another layout is not read as this one.
 LAYOUT = "3 x H x W in the order of names, index of tensors"
 
-INDEX, PIXELS = "index.safetensors", "pixels.bin"
-
-# Bytes of the digests of an image's pixels and of its file.
-_PIXELS_DIGEST, _CONTENTS_DIGEST = 32, 16
-
-_MOST_PIXELS = 2**60
+PIXELS = "pixels.bin"
 
 Decoded = tuple[str, Pixels | None]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Index:
-    """What ``pixels.bin`` holds, one row a photograph.
-
-    Tensors, because lists of texts take ten times the memory, which grows with the collection.
-
-    Attributes:
-        sizes: height and width, int64 N x 2; 0 and 0 where a photograph could not be decoded.
-        pixels: SHA-256 of the pixels, uint8 N x 32.
-        contents: digest of the file they were decoded from, uint8 N x 16.
-        stamp: size and time of change of the ``pixels.bin`` that was found to be so, int64 2.
-    """
-
-    sizes: Tensor
-    pixels: Tensor
-    contents: Tensor
-    stamp: Tensor
-
-    def write(self, folder: Path) -> None:
-        """Write it beside the pixels."""
-        write_tensors(folder / INDEX, vars(self), {})
-
-
-def read_index(folder: Path) -> Index:
-    """The index of a cache, with whatever shapes its tensors have.
-
-    Raises:
-        UapError: there is none, or it does not have these tensors.
-    """
-    try:
-        tensors, _ = read_tensors(folder / INDEX)
-        return Index(**tensors)
-    except (UapError, TypeError) as error:
-        raise UapError(
-            f"{folder / INDEX} is not the index of an image cache ({error}): remove the folder "
-            "that it lies in and run the same command again."
-        ) from error
 
 
 class ImageCache:
@@ -108,20 +73,19 @@ class ImageCache:
         self.folder = folder
         self._file = folder / PIXELS
         index = read_index(folder)
-        self._check_shapes(index)
         starts = np.concatenate([[0], 3 * index.sizes.prod(1).numpy().cumsum()])
         self._check(index, starts)
         numbers = range(len(index.sizes)) if places is None else places
         chosen = torch.tensor(numbers, dtype=torch.int64)
         if len(chosen) and chosen.max() >= len(index.sizes):
-            self._refuse(f"{INDEX} has {len(index.sizes)} images")
+            raise damaged(folder, f"{INDEX} has {len(index.sizes)} images")
         there = index.sizes[chosen].any(1)
         self.skipped: list[int] = (~there).nonzero()[:, 0].tolist()
         chosen = chosen[there]
         self._sizes = index.sizes[chosen].numpy()
         self._starts = starts[chosen.numpy()]
-        self.contents = _texts(index.contents[chosen])
-        self.digest = _digest_of_texts(index.pixels[chosen])
+        self.contents = texts(index.contents[chosen])
+        self.digest = digest_of_texts(index.pixels[chosen])
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -140,25 +104,9 @@ class ImageCache:
         pixels: Pixels = np.fromfile(self._file, dtype=np.uint8, count=count, offset=start)
         return pixels.reshape(3, *size)
 
-    def _check_shapes(self, index: Index) -> None:
-        count = len(index.sizes) if index.sizes.ndim else -1
-        expected = {
-            "sizes": ((count, 2), torch.int64),
-            "pixels": ((count, _PIXELS_DIGEST), torch.uint8),
-            "contents": ((count, _CONTENTS_DIGEST), torch.uint8),
-            "stamp": ((2,), torch.int64),
-        }
-        for name, (shape, kind) in expected.items():
-            found = getattr(index, name)
-            if found.shape != shape or found.dtype != kind:
-                self._refuse(f"{name} of {INDEX} is {found.dtype} of shape {tuple(found.shape)}")
-        # Sums of more bytes than any disk has would come round to small numbers.
-        if (index.sizes < 0).any() or index.sizes.double().prod(1).sum() > _MOST_PIXELS:
-            self._refuse(f"{INDEX} has a negative size or one beyond any disk")
-
     def _check(self, index: Index, starts: NDArray[np.int64]) -> None:
         if not self._file.is_file() or _stamp(self._file)[0] != starts[-1]:
-            self._refuse(f"{PIXELS} is missing or not of {starts[-1]:,} bytes")
+            raise damaged(self.folder, f"{PIXELS} is missing or not of {starts[-1]:,} bytes")
         stamp = torch.tensor(_stamp(self._file))
         if torch.equal(stamp, index.stamp):
             return
@@ -169,15 +117,9 @@ class ImageCache:
 
         found = b"".join(_in_turn(digest, range(len(index.sizes)), "Checking the image cache"))
         if found != index.pixels.numpy().tobytes():
-            self._refuse(f"{PIXELS} does not have the digests of {INDEX}")
+            raise damaged(self.folder, f"{PIXELS} does not have the digests of {INDEX}")
         with suppress(UapError):  # a folder that is only read is checked every time
             replace(index, stamp=stamp).write(self.folder)
-
-    def _refuse(self, problem: str) -> NoReturn:
-        raise UapError(
-            f"the image cache {self.folder} is damaged ({problem}): remove that folder and "
-            "run the same command again."
-        )
 
 
 def decode_once(
@@ -262,8 +204,8 @@ def store(folder: Path, images: Iterable[Decoded]) -> None:
     count = len(sizes) // 2
     Index(
         torch.tensor(sizes, dtype=torch.int64).view(count, 2),
-        torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(count, _PIXELS_DIGEST)),
-        torch.from_numpy(np.frombuffer(contents, np.uint8).reshape(count, _CONTENTS_DIGEST)),
+        torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(count, PIXELS_DIGEST)),
+        torch.from_numpy(np.frombuffer(contents, np.uint8).reshape(count, CONTENTS_DIGEST)),
         torch.tensor(_stamp(folder / PIXELS)),
     ).write(folder)
 
@@ -328,21 +270,6 @@ def _digest(image: Pixels) -> bytes:
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(image.data)
     return digest.digest()
-
-
-def _texts(digests: Tensor) -> list[str]:
-    """Digests, uint8 N x length, in hexadecimal."""
-    width = digests.shape[1]
-    whole = digests.numpy().tobytes()
-    return [whole[i : i + width].hex() for i in range(0, len(whole), width)]
-
-
-def _digest_of_texts(digests: Tensor) -> str:
-    """``digest_of`` of the list of texts, without the list."""
-    if not len(digests):
-        return digest_of([])
-    listed = digests.numpy().tobytes().hex(" ", digests.shape[1]).replace(" ", '", "')
-    return hashlib.sha256(f'["{listed}"]'.encode()).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int]:
