@@ -1,10 +1,12 @@
-"""What makes a rectifier general? Five trainings, each different in one thing from the one before.
+"""What makes a rectifier general? Seven trainings, each different in one thing from another.
 
 ``own``          the perturbations crafted for the classifier, and synthetic ones
 ``procedural``   and patterns that no network was asked about (bank.procedural)
 ``crafted``      and those of other networks and attacks, in the banks below ``--crafted``
+``rescaled``     and all but the procedural ones at other scales as well (bank.rescaled)
 ``published``    and those of other people, in the banks below ``--published``
-``one strength`` the same, but each as strong as it was made (rectifier.training.strengths=null)
+``one strength`` as ``rescaled``, but each as strong as made (rectifier.training.strengths=null)
+``pixels``       as ``rescaled``, but the loss compares pixels alone, no early layers
 
 All have the same rectifier, number of steps and photographs, and no detector, so that every image
 is rectified. They are measured by experiments.unseen_attacks in one run. Takes the settings of
@@ -14,7 +16,7 @@ unseen_attacks are, as ``general_ablation``.
 
 python -m experiments.general_ablation --crafted BANKS --published PUBLISHED --patterns UNSEEN \
     --photographs 300 --strength 1,2.5 --network network=efficientnet_lite0 experiment=general \
-    rectifier=prn_general_light rectifier.training.steps=1000 bank.path=BANK \
+    rectifier=prn_general_medium rectifier.training.steps=1000 bank.path=BANK \
     data=imagenet_sample data.root=FOLDER data.test_root=FOLDER data.resize=146 data.crop=128
 """
 
@@ -42,13 +44,17 @@ _OF_TRAININGS = ("experiment=", "bank.", "rectifier", "detector")
 
 def variants(crafted: str, published: str) -> dict[str, tuple[str, ...]]:
     """The overrides of each training by its name."""
-    both = f"bank.further=['{crafted}','{published}']"
+    one_scale = "bank.rescaled=0"
+    all_crafted = f"bank.further=['{crafted}']"
+    loss = "rectifier.training.loss"
     return {
-        "own": ("bank.further=[]", "bank.procedural=0"),
-        "procedural": ("bank.further=[]",),
-        "crafted": (f"bank.further=['{crafted}']",),
-        "published": (both,),
-        "one strength": (both, "rectifier.training.strengths=null"),
+        "own": ("bank.further=[]", "bank.procedural=0", one_scale),
+        "procedural": ("bank.further=[]", one_scale),
+        "crafted": (all_crafted, one_scale),
+        "rescaled": (all_crafted,),
+        "published": (f"bank.further=['{crafted}','{published}']",),
+        "one strength": (all_crafted, "rectifier.training.strengths=null"),
+        "pixels": (all_crafted, f"{loss}.features=0", f"{loss}.reconstruction=1"),
     }
 
 

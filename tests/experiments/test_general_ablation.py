@@ -1,4 +1,4 @@
-"""Each training of the ablation differs in one thing from the one before, and in no more."""
+"""Each training of the ablation differs in one thing from another, and in no more."""
 
 import subprocess
 from pathlib import Path
@@ -10,24 +10,31 @@ from experiments.runs import UNFINISHED, Plan
 from tests.tiny import typed_config
 
 WORDS = ("experiment=general", "data=generated", "bank.path=B", "norm=linf", "data.crop=32")
-KINDS = ("own", "procedural", "crafted", "published", "one strength")
+KINDS = ("own", "procedural", "crafted", "rescaled", "published", "one strength", "pixels")
 
 
 def plan():
-    return Plan({"tiny": ("network=tiny",)}, WORDS, ("rectifier=prn_general_light",), Path("out"))
+    return Plan({"tiny": ("network=tiny",)}, WORDS, ("rectifier=prn_general_medium",), Path("out"))
 
 
-def test_each_variant_adds_one_thing_to_the_one_before():
+def test_each_variant_adds_or_changes_one_thing():
     named = ablation.variants("c", "p")
     assert tuple(named) == KINDS
     jobs = ablation.jobs_of(plan(), named)
     assert len({job.folder for job in jobs}) == len(jobs)
     found = [typed_config("train", *job.overrides) for job in jobs]
     assert [cfg.rectifier.name for cfg in found] == list(KINDS)
-    both = ["c", "p"]
-    assert [cfg.bank.further for cfg in found] == [[], [], ["c"], both, both]
-    assert [cfg.bank.procedural > 0 for cfg in found] == [False, True, True, True, True]
-    assert [cfg.rectifier.training.strengths is None for cfg in found] == [False] * 4 + [True]
+    c, both = ["c"], ["c", "p"]
+    assert [cfg.bank.further for cfg in found] == [[], [], c, c, both, c, c]
+    assert [cfg.bank.procedural > 0 for cfg in found] == [False] + [True] * 6
+    assert [cfg.bank.rescaled for cfg in found] == [0, 0, 0, 1, 1, 1, 1]
+    assert [cfg.rectifier.training.strengths is None for cfg in found] == [False] * 5 + [
+        True,
+        False,
+    ]
+    losses = [cfg.rectifier.training.loss for cfg in found]
+    assert [loss.features > 0 for loss in losses] == [True] * 6 + [False]
+    assert [loss.reconstruction for loss in losses] == [0.2] * 6 + [1.0]
     for cfg in found:
         assert cfg.detector.name == "none"
         assert cfg.detector.false_alarms is None

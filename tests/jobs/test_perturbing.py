@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
 from uap_lightning.jobs.stages import find_bank, load_data_and_network
 from uap_lightning.jobs.train import train, training_condition
 from uap_lightning.perturbations.bank import identities, read_bank
+from uap_lightning.perturbations.resizing import rescaled
 
 TINY = "uap_lightning.networks.tiny.tiny"
 
@@ -46,6 +48,35 @@ def test_each_group_is_drawn_as_often_as_the_bank_and_procedural_ones_at_their_s
     expected = [crafted / 12] * 4 + [crafted / 9] * 3 + [crafted / 3] + [0.3 / 7] * made
     # Four deviations of the rarest.
     assert (drawn / 9000).numpy() == pytest.approx(expected, rel=0.2)
+
+
+def test_copies_at_other_scales_join_their_group_and_share_its_draws():
+    rho = write_bank(Path("other"), photographs=["two"], seed=3)
+    cfg, data, network = parts("bank.further=[other]", "bank.rescaled=2")
+    bank = find_bank(cfg, data, network)
+    further, _ = read_further(cfg, data)
+    sampler = sampler_of(cfg, bank, further)
+    own, other = sampler.perturbations[:12], sampler.perturbations[12:]
+    assert torch.equal(own[4:], rescaled(own[:4], 2, cfg.seed))
+    assert torch.equal(other[0], rho)
+    assert torch.equal(other[1:], rescaled(rho[None], 2, cfg.seed))
+    assert sampler.weights is not None
+    assert sampler.weights.tolist() == pytest.approx([1 / 24] * 12 + [1 / 6] * 3)
+
+
+def test_smaller_ones_are_continued_by_their_mirror_images_when_told():
+    rho = write_bank(Path("small"), photographs=["one"], size=20)
+    cfg, data, _ = parts("bank.further=[small]")
+    with pytest.raises(UapError, match=r"whose perturbations are 20 x 20.*bank.tiled=true"):
+        read_further(cfg, data)
+    cfg, data, _ = parts("bank.further=[small]", "bank.tiled=true")
+    further, _ = read_further(cfg, data)
+    padded = np.pad(rho.numpy(), ((0, 0), (0, 12), (0, 12)), mode="symmetric")
+    assert np.array_equal(further[0][0].numpy(), padded)
+    rho = write_bank(Path("large"), photographs=["one"], size=40)
+    cfg, data, _ = parts("bank.further=[large]", "bank.tiled=true")
+    with pytest.raises(UapError, match=r"whose perturbations are 40 x 40"):
+        read_further(cfg, data)
 
 
 def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbations():
@@ -164,6 +195,7 @@ def test_photographs_of_the_test_that_were_crafted_on_are_counted():
 def test_values_out_of_range_are_named():
     for words, said in (
         (["bank.procedural=5", "bank.procedural_share=1"], "procedural_share is 1"),
+        (["bank.rescaled=-1"], "bank.rescaled is -1"),
         (["bank.procedural=-1"], "bank.procedural is -1"),
         (["rectifier.training.strengths=[2,1]"], "strengths is"),
         (["rectifier.training.strengths=[1]"], "strengths is"),

@@ -97,9 +97,12 @@ class BankConfig:
     further: list[str] = field(default_factory=list)
     procedural: int = 0
     procedural_share: float = 0.3
+    rescaled: int = 0
+    tiled: bool = False
 
     def __post_init__(self) -> None:
         whole("bank.procedural", self.procedural, 0, 100_000)
+        whole("bank.rescaled", self.rescaled, 0, 100)
         if not 0 < self.procedural_share < 1:
             raise UapError(
                 f"bank.procedural_share is {self.procedural_share}: expected a probability between "

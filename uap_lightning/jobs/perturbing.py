@@ -19,6 +19,7 @@ from uap_lightning.perturbations.bank import (
     training_banks,
 )
 from uap_lightning.perturbations.procedural import procedural
+from uap_lightning.perturbations.resizing import rescaled, tiled
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], set[str]]:
     """The training perturbations that ``bank.further`` names.
 
-    They may be of other networks, attacks, norms and radii than the run's.
+    They may be of other networks, attacks, norms and radii than the run's, and with ``bank.tiled``
+    smaller.
 
     Returns:
         those of each folder that is named, K x 3 x H x W, a bank that several name with the first
@@ -46,14 +48,15 @@ def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], set[
             names = [name for name in perturbations_of(folder) if name.startswith("train")]
             bank = read_bank(folder, names)
             side = bank.train.shape[-1]
-            if side != data.crop:
+            if side > data.crop or (side < data.crop and not cfg.bank.tiled):
                 raise UapError(
                     f"bank.further names {folder}, whose perturbations are {side} x {side}: "
-                    f"expected data.crop ({data.crop}); craft them for this size, or import a "
-                    f"part of them with --size {data.crop}."
+                    f"expected data.crop ({data.crop}); craft them for this size, import a part "
+                    f"of larger ones with --size {data.crop}, or continue smaller ones by their "
+                    "mirror images with bank.tiled=true."
                 )
             check_unseen(bank, data.tested_on, "bank.further")
-            group.append(bank.train)
+            group.append(tiled(bank.train, data.crop))
             photographs.update(bank.photographs)
             log.info("%d perturbations of %s join", len(bank.train), folder)
         groups.append(torch.cat(group))
@@ -121,11 +124,16 @@ def sampler_of(cfg: TrainConfig, bank: Bank, further: list[Tensor]) -> Perturbat
     """Perturbs as a training does, by all that it is given.
 
     These are the bank's training perturbations, extended by synthetic ones (P* of section 4.2),
-    and ``further`` ones, each group of them as often as the bank's, however many it holds; and
-    procedural ones, of which ``bank.procedural_share`` of the draws are.
+    and ``further`` ones, each group of them as often as the bank's, however many it holds, with
+    ``bank.rescaled`` copies of each at other scales; and procedural ones, of which
+    ``bank.procedural_share`` of the draws are.
     """
     ball, training = cfg.ball(), cfg.rectifier.training
     groups = [extend(bank.train, ball, cfg.bank.extended, cfg.seed), *further]
+    if cfg.bank.rescaled:
+        groups = [
+            torch.cat([group, rescaled(group, cfg.bank.rescaled, cfg.seed)]) for group in groups
+        ]
     shares = [1 / len(groups)] * len(groups)
     if cfg.bank.procedural:
         groups.append(procedural(cfg.bank.procedural, bank.train.shape[-1], cfg.seed))
