@@ -127,12 +127,12 @@ def test_what_the_bank_has_joins_once_and_what_is_tested_on_not_at_all(caplog):
     other = write_bank(Path("other"), seed=3)
     more = write_bank(Path("other"), seed=4)
     joining = [torch.stack([other, rho, other]), rho[None], torch.stack([other, more])]
-    first, second = apart_from(bank, joining)
-    assert "has nothing that is not named before it" in caplog.text
+    first, second = apart_from(bank, joining, ["x", "y", "z"])
+    assert "bank.further names y, whose perturbations are all of the bank" in caplog.text
     assert torch.equal(first, other[None])
     assert torch.equal(second, more[None])
     with pytest.raises(UapError, match=r"bank\.further has 1 of the 1 test perturbations"):
-        apart_from(bank, [other[None], torch.stack([other, tested])])
+        apart_from(bank, [other[None], torch.stack([other, tested])], ["x", "y"])
 
 
 def test_a_training_does_not_see_what_it_is_tested_on():

@@ -53,7 +53,15 @@ def test_predictions_are_kept_for_each_network_alone():
         expected = images[:, :, network.model.row, 0].argmax(1)
         for _ in range(2):
             assert torch.equal(predicted(network, data.test, data.cache_dir).prediction, expected)
-    assert len(list(data.cache_dir.glob("predictions-*"))) == 4 + 3
+    assert len(list(data.cache_dir.glob("predictions-*"))) == 2 + 3
+
+
+def test_only_the_parts_that_a_command_needs_are_predicted():
+    """Five crops of each training photograph take minutes, and crafting does not ask for them."""
+    data, network = load_data_and_network(typed_config("craft", *TINY), needed=("test",))
+    assert torch.equal(data.test.prediction, clean_predictions(network, data.test))
+    assert (data.train.prediction == -1).all()
+    assert len(list(data.cache_dir.glob("predictions-*"))) == 1
 
 
 def test_predictions_go_on_where_they_were_stopped(monkeypatch):

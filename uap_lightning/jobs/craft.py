@@ -24,7 +24,7 @@ def craft(composed: DictConfig) -> None:
             return
         loggers = build_loggers(cfg, run, "craft")
         with run.stage("data"):
-            data, network = load_data_and_network(cfg)
+            data, network = load_data_and_network(cfg, needed=())
         write_json(run.folder / "split.json", data.split_lists)
         with run.stage("craft"):
             bank = find_bank(cfg, data, network)

@@ -41,7 +41,7 @@ def evaluate(composed: DictConfig) -> float | None:
             tested = check_whitener(defense.whitener) if cfg.stream else None
             loggers = build_loggers(cfg, run, "evaluate")
             with run.stage("data"):
-                data, network = load_data_and_network(cfg)
+                data, network = load_data_and_network(cfg, needed=("test",))
             write_json(run.folder / "split.json", data.split_lists)
             check_split(defense, data.tested_on)
             with run.stage("craft"):

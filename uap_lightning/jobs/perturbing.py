@@ -63,8 +63,13 @@ def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], set[
     return groups, photographs
 
 
-def apart_from(bank: Bank, further: list[Tensor]) -> list[Tensor]:
+def apart_from(bank: Bank, further: list[Tensor], folders: list[str]) -> list[Tensor]:
     """Those of ``further`` that are not among the bank's training ones, each once.
+
+    Args:
+        bank: the run's own.
+        further: of :func:`read_further`.
+        folders: what each of them was read from.
 
     Raises:
         UapError: one of them is a test perturbation of the bank.
@@ -73,7 +78,7 @@ def apart_from(bank: Bank, further: list[Tensor]) -> list[Tensor]:
     known = set(identities(bank.train))
     shared: set[str] = set()
     groups = []
-    for group in further:
+    for group, folder in zip(further, folders, strict=True):
         kept = []
         for number, name in enumerate(identities(group)):
             if name in tested:
@@ -84,7 +89,11 @@ def apart_from(bank: Bank, further: list[Tensor]) -> list[Tensor]:
         if kept:
             groups.append(group[kept])
         else:
-            log.warning("A folder of bank.further has nothing that is not named before it")
+            log.warning(
+                "bank.further names %s, whose perturbations are all of the bank or of folders "
+                "named before it: leave it out, it is not drawn from",
+                folder,
+            )
     if shared:
         raise UapError(
             f"bank.further has {len(shared)} of the {len(bank.test)} test perturbations of the "

@@ -50,8 +50,15 @@ _BLOCK = 512
 _FORMAT = 2
 
 
-def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
+def load_data_and_network(
+    cfg: CraftConfig, needed: Sequence[str] = ("train", "test", "validation")
+) -> tuple[Collection, TargetNetwork]:
     """The photographs with the network's predictions on them, and the network on its device.
+
+    Args:
+        cfg: of the run.
+        needed: the parts of the collection that are predicted; :func:`find_bank` predicts what
+            it crafts on.
 
     Raises:
         UapError: photographs or weights are missing, or do not fit each other.
@@ -59,13 +66,13 @@ def load_data_and_network(cfg: CraftConfig) -> tuple[Collection, TargetNetwork]:
     data = build(cfg.data, Collection)
     network = load_network(cfg.network, cfg.accelerator)
     check_labels(data, network)
-    train, test, craft = (
-        predicted(network, crops, data.cache_dir) for crops in (data.train, data.test, data.craft)
-    )
-    unseen = data.unseen and predicted(network, data.unseen, data.cache_dir)
-    validation = data.validation and predicted(network, data.validation, data.cache_dir)
-    known = replace(data, train=train, test=test, craft=craft, unseen=unseen, validation=validation)
-    return known, network
+
+    def known(part: str, crops: CropDataset) -> CropDataset:
+        return predicted(network, crops, data.cache_dir) if part in needed else crops
+
+    train, test = known("train", data.train), known("test", data.test)
+    validation = data.validation and known("validation", data.validation)
+    return replace(data, train=train, test=test, validation=validation), network
 
 
 def load_network(node: Node, accelerator: str) -> TargetNetwork:

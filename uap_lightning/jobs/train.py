@@ -92,7 +92,7 @@ def train(composed: DictConfig) -> float | None:
                 log_bank(loggers, bank)
                 if start is not None:
                     check_tested(start, bank)
-                further = apart_from(bank, further)
+                further = apart_from(bank, further, cfg.bank.further)
                 sampler = sampler_of(cfg, bank, further)
                 condition = training_condition(cfg, data, network, bank, further, matched, start)
                 module = build_module(cfg, network, parts, condition, matched, early)
