@@ -5,7 +5,7 @@
 ``crafted``      and those of other networks and attacks, in the banks below ``--crafted``
 ``rescaled``     and all but the procedural ones at other scales as well (bank.rescaled)
 ``published``    and those of other people, in the banks below ``--published``
-``one strength`` as ``rescaled``, but each as strong as made (rectifier.training.strengths=null)
+``one strength`` as ``rescaled``, but kept in the run's own ball (rectifier.training.strengths=null)
 ``pixels``       as ``rescaled``, but the loss compares pixels alone, no early layers
 
 All have the same rectifier, number of steps and photographs, and no detector, so that every image
@@ -44,17 +44,20 @@ _OF_TRAININGS = ("experiment=", "bank.", "rectifier", "detector")
 
 def variants(crafted: str, published: str) -> dict[str, tuple[str, ...]]:
     """The overrides of each training by its name."""
-    one_scale = "bank.rescaled=0"
+    one_scale, scales = "bank.rescaled=0", "bank.rescaled=1"
     all_crafted = f"bank.further=['{crafted}']"
+    both = f"bank.further=['{crafted}','{published}']"
     loss = "rectifier.training.loss"
+    layers = (f"{loss}.features=0.8", f"{loss}.reconstruction=0.2")
+    pixels = (f"{loss}.features=0", f"{loss}.reconstruction=1")
     return {
-        "own": ("bank.further=[]", "bank.procedural=0", one_scale),
-        "procedural": ("bank.further=[]", one_scale),
-        "crafted": (all_crafted, one_scale),
-        "rescaled": (all_crafted,),
-        "published": (f"bank.further=['{crafted}','{published}']",),
-        "one strength": (all_crafted, "rectifier.training.strengths=null"),
-        "pixels": (all_crafted, f"{loss}.features=0", f"{loss}.reconstruction=1"),
+        "own": ("bank.further=[]", "bank.procedural=0", one_scale, *layers),
+        "procedural": ("bank.further=[]", one_scale, *layers),
+        "crafted": (all_crafted, one_scale, *layers),
+        "rescaled": (all_crafted, scales, *layers),
+        "published": (both, scales, *layers),
+        "one strength": (all_crafted, scales, "rectifier.training.strengths=null", *layers),
+        "pixels": (all_crafted, scales, *pixels),
     }
 
 

@@ -14,7 +14,7 @@ KINDS = ("own", "procedural", "crafted", "rescaled", "published", "one strength"
 
 
 def plan():
-    return Plan({"tiny": ("network=tiny",)}, WORDS, ("rectifier=prn_general_medium",), Path("out"))
+    return Plan({"tiny": ("network=tiny",)}, WORDS, ("rectifier=prn_general_light",), Path("out"))
 
 
 def test_each_variant_adds_or_changes_one_thing():

@@ -36,8 +36,9 @@ def test_each_group_is_drawn_as_often_as_the_bank_and_procedural_ones_at_their_s
     rho.append(write_bank(Path("other"), photographs=["two"], seed=3))
     cfg, data, network = parts("bank.further=[many,other]", f"bank.procedural={made}")
     bank = find_bank(cfg, data, network)
-    further, photographs = read_further(cfg, data)
-    assert photographs == {"one", "two"}
+    further, seen = read_further(cfg, data)
+    assert seen.photographs == ["one", "two"]
+    assert not seen.perturbations
     assert [len(group) for group in further] == [3, 1]
     assert torch.equal(torch.cat(further), torch.stack(rho))
     sampler = sampler_of(cfg, bank, further)
@@ -59,7 +60,8 @@ def test_copies_at_other_scales_join_their_group_and_share_its_draws():
     own, other = sampler.perturbations[:12], sampler.perturbations[12:]
     assert torch.equal(own[4:], rescaled(own[:4], 2, cfg.seed))
     assert torch.equal(other[0], rho)
-    assert torch.equal(other[1:], rescaled(rho[None], 2, cfg.seed))
+    # Of a seed of their own: in all groups the same few scales would be drawn otherwise.
+    assert torch.equal(other[1:], rescaled(rho[None], 2, cfg.seed + 1))
     assert sampler.weights is not None
     assert sampler.weights.tolist() == pytest.approx([1 / 24] * 12 + [1 / 6] * 3)
 
@@ -67,14 +69,16 @@ def test_copies_at_other_scales_join_their_group_and_share_its_draws():
 def test_smaller_ones_are_continued_by_their_mirror_images_when_told():
     rho = write_bank(Path("small"), photographs=["one"], size=20)
     cfg, data, _ = parts("bank.further=[small]")
-    with pytest.raises(UapError, match=r"whose perturbations are 20 x 20.*bank.tiled=true"):
+    with pytest.raises(UapError, match=r"whose perturbations are 20 x 20.*bank.mirrored=true"):
         read_further(cfg, data)
-    cfg, data, _ = parts("bank.further=[small]", "bank.tiled=true")
-    further, _ = read_further(cfg, data)
+    cfg, data, _ = parts("bank.further=[small]", "bank.mirrored=true")
+    further, seen = read_further(cfg, data)
+    assert seen.photographs == ["one"]
+    assert seen.perturbations == identities(rho[None])
     padded = np.pad(rho.numpy(), ((0, 0), (0, 12), (0, 12)), mode="symmetric")
     assert np.array_equal(further[0][0].numpy(), padded)
     rho = write_bank(Path("large"), photographs=["one"], size=40)
-    cfg, data, _ = parts("bank.further=[large]", "bank.tiled=true")
+    cfg, data, _ = parts("bank.further=[large]", "bank.mirrored=true")
     with pytest.raises(UapError, match=r"whose perturbations are 40 x 40"):
         read_further(cfg, data)
 
@@ -87,11 +91,11 @@ def test_a_folder_of_banks_stands_for_those_in_it_that_have_training_perturbatio
     Path("banks/linked").symlink_to(Path("linked").resolve())
     Path("banks/a/round").symlink_to(Path("banks").resolve())
     cfg, data, _ = parts("bank.further=[banks]")
-    further, photographs = read_further(cfg, data)
+    further, seen = read_further(cfg, data)
     # By name, whatever order the disk lists them in: draws and digests depend on it.
     (together,) = further
     assert torch.equal(together, torch.stack([rho[name] for name in sorted(names)]))
-    assert photographs == set(names)
+    assert set(seen.photographs) == set(names)
     # One that is named beside the folder it is in counts once.
     cfg, data, _ = parts("bank.further=[banks/b,banks]")
     first, rest = read_further(cfg, data)[0]

@@ -15,6 +15,7 @@ from uap_lightning.attacks.fooling import clean_predictions
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs import stages
 from uap_lightning.jobs.craft import craft
+from uap_lightning.jobs.evaluate import evaluate
 from uap_lightning.jobs.stages import (
     build_trainer,
     check_labels,
@@ -22,6 +23,7 @@ from uap_lightning.jobs.stages import (
     load_data_and_network,
     predicted,
 )
+from uap_lightning.jobs.train import train
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.results.file import read_results
 
@@ -62,6 +64,28 @@ def test_only_the_parts_that_a_command_needs_are_predicted():
     assert torch.equal(data.test.prediction, clean_predictions(network, data.test))
     assert (data.train.prediction == -1).all()
     assert len(list(data.cache_dir.glob("predictions-*"))) == 1
+
+
+def kept(*words):
+    """How many predictions lie in the cache, before and after the training crops are asked for."""
+    cache = Path("cache")
+    before = len(list(cache.glob("predictions-*")))
+    load_data_and_network(typed_config("craft", *words), needed=("train",))
+    return before, len(list(cache.glob("predictions-*")))
+
+
+def test_crafting_and_testing_classify_no_training_crops():
+    words = [word for word in QUICK_TRAIN if word.startswith(("network", "data", "bank", "name"))]
+    craft(composed("craft", *words, output=Path("outputs/craft")))
+    crafted_on, with_training = kept(*words)
+    assert (crafted_on, with_training) == (2, 3)
+    train(composed("train", *QUICK_TRAIN, output=Path("outputs/run")))
+    shutil.rmtree("cache")
+    told = ["defense=outputs/run/defense", *words]
+    evaluate(composed("evaluate", *told, output=Path("outputs/evaluate")))
+    # The test crops, and what the bank was looked up by.
+    tested_on, with_training = kept(*words)
+    assert (tested_on, with_training) == (3, 4)
 
 
 def test_predictions_go_on_where_they_were_stopped(monkeypatch):

@@ -98,7 +98,7 @@ class BankConfig:
     procedural: int = 0
     procedural_share: float = 0.3
     rescaled: int = 0
-    tiled: bool = False
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         whole("bank.procedural", self.procedural, 0, 100_000)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.data import Collection
+from uap_lightning.guard.defense_folder import TrainedOn
 from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.perturbations.bank import (
@@ -19,22 +20,23 @@ from uap_lightning.perturbations.bank import (
     training_banks,
 )
 from uap_lightning.perturbations.procedural import procedural
-from uap_lightning.perturbations.resizing import rescaled, tiled
+from uap_lightning.perturbations.resizing import mirrored, rescaled
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.perturbations.synthetic import extend
 
 log = logging.getLogger(__name__)
 
 
-def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], set[str]]:
+def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], TrainedOn]:
     """The training perturbations that ``bank.further`` names.
 
-    They may be of other networks, attacks, norms and radii than the run's, and with ``bank.tiled``
-    smaller.
+    They may be of other networks, attacks, norms and radii than the run's, and with
+    ``bank.mirrored`` smaller.
 
     Returns:
         those of each folder that is named, K x 3 x H x W, a bank that several name with the first
-        of them; and the identities of the photographs that they were crafted on.
+        of them; and the identities of the photographs that they were crafted on, and of the
+        perturbations that are smaller than the images, as they were.
 
     Raises:
         UapError: a folder is no bank, has none for training, or they are of another size or were
@@ -42,25 +44,36 @@ def read_further(cfg: TrainConfig, data: Collection) -> tuple[list[Tensor], set[
     """
     groups = []
     photographs: set[str] = set()
+    smaller: list[str] = []
     for folders in banks_of(cfg.bank.further):
         group = []
         for folder in folders:
             names = [name for name in perturbations_of(folder) if name.startswith("train")]
             bank = read_bank(folder, names)
             side = bank.train.shape[-1]
-            if side > data.crop or (side < data.crop and not cfg.bank.tiled):
+            if side > data.crop or (side < data.crop and not cfg.bank.mirrored):
+                way = (
+                    f"import a part of them with --size {data.crop}"
+                    if side > data.crop
+                    else "continue them by their mirror images with bank.mirrored=true"
+                )
                 raise UapError(
                     f"bank.further names {folder}, whose perturbations are {side} x {side}: "
-                    f"expected data.crop ({data.crop}); craft them for this size, import a part "
-                    f"of larger ones with --size {data.crop}, or continue smaller ones by their "
-                    "mirror images with bank.tiled=true."
+                    f"expected data.crop ({data.crop}); craft them for this size, or {way}."
+                )
+            if side < data.crop:
+                smaller += identities(bank.train)
+                log.warning(
+                    "%s has perturbations of %d pixels: each is known again at %d, but not where "
+                    "it is a part of a larger one, so see to it yourself that no such is tested on",
+                    *(folder, side, side),
                 )
             check_unseen(bank, data.tested_on, "bank.further")
-            group.append(tiled(bank.train, data.crop))
+            group.append(mirrored(bank.train, data.crop))
             photographs.update(bank.photographs)
             log.info("%d perturbations of %s join", len(bank.train), folder)
         groups.append(torch.cat(group))
-    return groups, photographs
+    return groups, TrainedOn(sorted(photographs), smaller)
 
 
 def apart_from(bank: Bank, further: list[Tensor], folders: list[str]) -> list[Tensor]:
@@ -141,7 +154,8 @@ def sampler_of(cfg: TrainConfig, bank: Bank, further: list[Tensor]) -> Perturbat
     groups = [extend(bank.train, ball, cfg.bank.extended, cfg.seed), *further]
     if cfg.bank.rescaled:
         groups = [
-            torch.cat([group, rescaled(group, cfg.bank.rescaled, cfg.seed)]) for group in groups
+            torch.cat([group, rescaled(group, cfg.bank.rescaled, cfg.seed + number)])
+            for number, group in enumerate(groups)
         ]
     shares = [1 / len(groups)] * len(groups)
     if cfg.bank.procedural:

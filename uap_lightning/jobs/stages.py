@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 # What a defence was trained on, as plain strings and numbers.
 Condition = dict[str, str | int | float | None]
 
+# Parts of a collection whose classes a run may need, besides those that it crafts on.
+Predicted = Literal["train", "test", "validation"]
 # Crops that are predicted between two writes; whole batches, so that no other ones are made.
 _BLOCK = 512
 # Part of the key of cached predictions.
@@ -51,9 +54,9 @@ _FORMAT = 2
 
 
 def load_data_and_network(
-    cfg: CraftConfig, needed: Sequence[str] = ("train", "test", "validation")
+    cfg: CraftConfig, needed: Sequence[Predicted] = ("train", "test", "validation")
 ) -> tuple[Collection, TargetNetwork]:
-    """The photographs with the network's predictions on them, and the network on its device.
+    """The photographs, some with the network's predictions, and the network on its device.
 
     Args:
         cfg: of the run.
@@ -67,7 +70,7 @@ def load_data_and_network(
     network = load_network(cfg.network, cfg.accelerator)
     check_labels(data, network)
 
-    def known(part: str, crops: CropDataset) -> CropDataset:
+    def known(part: Predicted, crops: CropDataset) -> CropDataset:
         return predicted(network, crops, data.cache_dir) if part in needed else crops
 
     train, test = known("train", data.train), known("test", data.test)
@@ -138,7 +141,7 @@ def find_bank(cfg: CraftConfig, data: Collection, network: TargetNetwork) -> Ban
 
     Args:
         cfg: the job's.
-        data: with the predictions of the network under test.
+        data: the photographs; those that it crafts on are predicted here.
         network: that perturbations are crafted on.
 
     Raises:

@@ -107,12 +107,13 @@ def train(composed: DictConfig) -> float | None:
                         fit(cfg, training, trainer, module, data, sampler, resume)
                     if is_first():
                         # Before the test: what is stopped there is not trained again.
-                        known = identities(torch.cat([bank.train, *further]))
-                        seen |= {*data.trained_on, *bank.photographs}
+                        own_known = identities(torch.cat([bank.train, *further]))
+                        known = {*own_known, *seen.perturbations}
+                        photographs = {*data.trained_on, *bank.photographs, *seen.photographs}
                         if start is not None:
-                            seen |= set(start.trained_on.photographs)
-                            known = list({*known, *start.trained_on.perturbations})
-                        write_defense(cfg, folder, module, condition, seen, known, whitener)
+                            photographs |= set(start.trained_on.photographs)
+                            known |= set(start.trained_on.perturbations)
+                        write_defense(cfg, folder, module, condition, photographs, known, whitener)
                 with run.stage("test"):
                     rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
             if not is_first():
@@ -270,7 +271,7 @@ def write_defense(
     module: RectifierModule,
     condition: Condition,
     photographs: set[str],
-    perturbations: list[str],
+    perturbations: set[str],
     whitener: Whitener | None,
 ) -> None:
     """Write the defence folder of this run, with the identities of what it was trained on."""

@@ -16,9 +16,9 @@ FINEST, COARSEST = 0.6, 2.2
 def rescaled(perturbations: Tensor, copies: int, seed: int) -> Tensor:
     """Copies of perturbations at random scales, ``copies`` * K x 3 x S x S.
 
-    Each copy is scaled by bicubic interpolation. A larger one is cut at a random place, a smaller
-    one is repeated at its edges. It gets back the standard deviation that interpolation took
-    and is cut at the largest value of the original.
+    Each copy is scaled by bicubic interpolation and gets back the mean square that this took. A
+    larger one is then cut at a random place, and a smaller one is repeated side by side. Neither
+    its largest value nor its l_2 norm exceeds those of the original.
 
     Args:
         perturbations: K x 3 x S x S, pixel units.
@@ -26,25 +26,27 @@ def rescaled(perturbations: Tensor, copies: int, seed: int) -> Tensor:
         seed: of the scales and places.
     """
     generator = torch.Generator().manual_seed(seed)
-    side = perturbations.shape[-1]
-    made = []
-    for rho in perturbations.repeat(copies, 1, 1, 1):
-        share, down, right = torch.rand(3, generator=generator).tolist()
-        scaled_side = max(1, round(side * FINEST * (COARSEST / FINEST) ** share))
-        scaled = functional.interpolate(
-            rho[None], size=(scaled_side, scaled_side), mode="bicubic", antialias=True
-        )[0]
-        spare = max(scaled_side - side, 0) + 1
-        rows = (torch.arange(side) + int(down * spare)) % scaled_side
-        columns = (torch.arange(side) + int(right * spare)) % scaled_side
-        cut = scaled[:, rows][:, :, columns]
-        largest = rho.abs().max()
-        cut = cut * (rho.std() / cut.std().clamp_min(1e-12))
-        made.append(cut.clamp(-largest, largest))
+    made = [_rescaled(rho, generator) for rho in perturbations.repeat(copies, 1, 1, 1)]
     return torch.stack(made) if made else perturbations[:0]
 
 
-def tiled(perturbations: Tensor, side: int) -> Tensor:
+def _rescaled(rho: Tensor, generator: torch.Generator) -> Tensor:
+    """One of them."""
+    share, down, right = torch.rand(3, generator=generator).tolist()
+    own = rho.shape[-1]
+    side = max(1, round(own * FINEST * (COARSEST / FINEST) ** share))
+    scaled = functional.interpolate(rho[None], size=(side, side), mode="bicubic", antialias=True)[0]
+    scaled = scaled * (rho.square().mean() / scaled.square().mean().clamp_min(1e-12)).sqrt()
+    spare = max(side - own, 0) + 1
+    rows = (torch.arange(own) + int(down * spare)) % side
+    columns = (torch.arange(own) + int(right * spare)) % side
+    largest = rho.abs().max()
+    copy = scaled[:, rows][:, :, columns].clamp(-largest, largest)
+    limited: Tensor = copy * (rho.norm() / copy.norm().clamp_min(1e-12)).clamp_max(1.0)
+    return limited
+
+
+def mirrored(perturbations: Tensor, side: int) -> Tensor:
     """Perturbations continued to a larger side by their mirror images, K x 3 x side x side.
 
     Their grain, their colours and their strength at a pixel stay as they are, which is what a
