@@ -148,7 +148,7 @@ def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
         return []
     steps, weights = count_steps(training, len(data.train)), training.loss
     unit = weights.total()
-    watch = LossWatch(steps, unit=unit)
+    watch = LossWatch(steps, unit=unit, falls=training.start is None)
     callbacks: list[Callback] = [WatchTraining(watch)]
     if data.validation is not None:
         every = training.validate_every or epoch_of(training, len(data.train))

@@ -38,7 +38,8 @@ class LossWatch:
       where that is more, for a first batch may hold no perturbed image. In units that is a
       cross-entropy of 100 nats, an error of 1,000 pixel values or early layers that see 100 times
       what they see in photographs, beyond any image's: noise does not come there.
-    - Trainings of at least 100 steps are cut into windows of a twentieth, at most 50 steps. When
+    - Trainings of at least 100 steps that begin from nothing are cut into windows of a twentieth,
+      at most 50 steps. One that begins with a trained rectifier may only keep what it has. When
       half of the steps are done, one window at least must have a smaller mean loss than the first
       one; else the loss never fell below its start.
 
@@ -55,6 +56,7 @@ class LossWatch:
         steps: of the whole training.
         unit: weights of the loss's terms together: the loss at one nat, ten pixel values and one
             deviation of the early layers' maps.
+        falls: whether the last rule holds.
         seen: steps so far.
         first: loss of step 1.
         start: mean loss of the first window.
@@ -64,6 +66,7 @@ class LossWatch:
 
     steps: int
     unit: float
+    falls: bool = True
     seen: int = 0
     first: float = 0.0
     start: float = 0.0
@@ -77,8 +80,9 @@ class LossWatch:
 
     @property
     def half(self) -> int:
-        """The step after which the loss must have fallen; 0 where training is too short."""
-        return self.steps // 2 // self.window * self.window if self.steps >= LEAST else 0
+        """The step after which the loss must have fallen; 0 where it need not."""
+        asked = self.falls and self.steps >= LEAST
+        return self.steps // 2 // self.window * self.window if asked else 0
 
     def see(self, loss: float) -> None:
         """Take the loss of the next step.
@@ -205,7 +209,7 @@ class WatchTraining(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.watch = LossWatch(**state_dict)
+        self.watch = LossWatch(**{**state_dict, "falls": self.watch.falls})
 
     def _look(self, trainer: Trainer) -> None:
         if self._waiting:
