@@ -11,8 +11,10 @@ from tests.tiny import QUICK_TRAIN, composed
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_tensors
 from uap_lightning.guard.defense_folder import load_defense
+from uap_lightning.jobs import train as job
 from uap_lightning.jobs.train import train
 from uap_lightning.perturbations.bank import identities
+from uap_lightning.training.watching import LossWatch
 
 EARLIER = Path("outputs/run/defense")
 START = f"rectifier.training.start={EARLIER}"
@@ -52,6 +54,19 @@ def test_the_rectifier_begins_where_the_other_one_ended():
     assert not all(torch.allclose(fresh[key], ended[key], atol=1e-9) for key in ended)
     assert load_defense(LATER / "defense").condition["start"] == load_defense(EARLIER).digest
     assert "start" not in load_defense(EARLIER).condition
+
+
+def test_the_loss_has_to_fall_only_where_it_begins_with_nothing(monkeypatch):
+    asked = []
+
+    def watch(steps, unit, falls):
+        asked.append(falls)
+        return LossWatch(steps, unit, falls)
+
+    monkeypatch.setattr(job, "LossWatch", watch)
+    train(composed("train", *QUICK_TRAIN, ONE_STEP))
+    train(composed("train", *QUICK_TRAIN, START, ONE_STEP, output=LATER))
+    assert asked == [True, False]
 
 
 def test_what_the_other_one_was_trained_on_may_not_be_tested_on():

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.tiny import QUICK_TRAIN, composed, environment
 from uap_lightning.core.errors import UapError
 from uap_lightning.jobs import train as job
 from uap_lightning.training.module import RectifierModule
-from uap_lightning.training.watching import LossWatch
+from uap_lightning.training.watching import LossWatch, WatchTraining
 
 FAILING = Path(__file__).with_name("failing.py")
 SIGNS = ("attack=random_signs", "bank.min_fooling_ratio=0")  # crafted in no time
@@ -64,6 +65,27 @@ def verdict(losses, steps, unit=1.0, cut=None):
             assert f"step {number + 1} of {steps}" in said
             return number + 1, rule
     return None
+
+
+def test_a_loss_that_need_not_fall_is_still_a_number_and_does_not_explode():
+    """It goes up all the way, as where a trained rectifier is made ready for something harder."""
+    rising = [1 + n / 100 for n in range(200)]
+    assert verdict(rising, 200) == (100, "not fallen")
+    for losses, said in (
+        (rising, None),
+        ([*rising[:150], math.nan], "expected a number"),
+        ([*rising[:150], 200.0], "exploded"),
+    ):
+        watch = LossWatch(200, 1.0, falls=False)
+        with nullcontext() if said is None else pytest.raises(UapError, match=said):
+            for loss in losses:
+                watch.see(loss)
+
+
+def test_whether_it_has_to_fall_is_not_taken_from_a_checkpoint():
+    watching = WatchTraining(LossWatch(200, 1.0, falls=False))
+    watching.load_state_dict(asdict(LossWatch(200, 1.0, seen=90, start=1.0)))
+    assert (watching.watch.falls, watching.watch.seen) == (False, 90)
 
 
 def by_hand(losses, steps, unit=1.0):
