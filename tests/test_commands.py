@@ -30,6 +30,14 @@ for entry, words in (train, ["norm=l2", "--resolve"]), (evaluate, []), (report, 
     entry.main()
 """
 
+LOADED = """
+from uap_lightning import pretrained
+from uap_lightning.guard.defense_folder import load_defense
+for name in pretrained.names():
+    load_defense(pretrained.folder(name))
+    print(pretrained.folder(name))
+"""
+
 
 def rows(folder):
     content = json.loads((folder / "results.json").read_text())
@@ -189,6 +197,12 @@ def test_the_wheel_works_in_a_bare_environment_from_another_folder(tmp_path):
     assert shown.returncode == 0, shown.stderr
     for said in ("eps: 2000", "min_fooling_ratio: 0.8", "defense: ???", "results: outputs"):
         assert said in shown.stdout
+    # So do the trained defences.
+    loaded = subprocess.run(
+        [python, "-c", LOADED], cwd=elsewhere, env=env, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert loaded
+    assert all(path.startswith(str(site)) for path in loaded)
     # The page's template and style come from the wheel too.
     reporter = str(place / "bin" / "uap-report")
     subprocess.run([reporter, "results=outputs"], cwd=elsewhere, env=env, check=True)

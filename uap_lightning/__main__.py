@@ -11,6 +11,7 @@ COMMANDS = {
     "export": "write a defended network as one ONNX or torch.export file",
     "hub": "push a defence folder to the Hugging Face Hub, or pull one",
     "workspace": "lay out a W&B project for runs of this package",
+    "pretrained": "list the trained defences of the package and where they lie",
     "perturbations": "list a bank, import published perturbations, export them as arrays",
 }
 
