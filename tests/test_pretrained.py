@@ -1,5 +1,6 @@
 """The trained defences that are part of the package."""
 
+import json
 import math
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from torchvision.transforms import functional
 from uap_lightning import Guard, pretrained
 from uap_lightning.attacks.cosine_uap import cosine_uap
 from uap_lightning.core.errors import UapError
-from uap_lightning.core.storage import read_json
 from uap_lightning.data.crops import TensorImages
 from uap_lightning.data.decoding import content_of
 from uap_lightning.data.packaged import packaged_photographs
@@ -52,7 +52,7 @@ def test_each_is_whole_small_and_named_after_what_it_is(name):
     assert name == f"{condition['train_network']}-{defense.size}-{condition['train_norm']}"
     assert (folder / CARD).is_file()
     assert sum(file.stat().st_size for file in folder.iterdir()) < 8 * 2**20
-    trained_on = read_json(folder / TRAINED_ON)
+    trained_on = json.loads((folder / TRAINED_ON).read_text())
     # What no test may use: 2,700 photographs, three perturbations of its own kind and many others.
     assert len(set(trained_on["photographs"])) == 2700
     assert len(set(trained_on["perturbations"])) > 60
