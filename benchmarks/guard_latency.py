@@ -28,14 +28,15 @@ from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.config import build, find_conf, register_schemas
 
 BATCHES = (1, 32)
+BF16 = "PyTorch, rectifier in bf16"
 
 
-def load(defense: str, network: str) -> Guard:
+def load(defense: str, network: str, *, bf16: bool = False) -> Guard:
     """The guard around a network option of ``conf/network``."""
     register_schemas()
     with initialize_config_dir(find_conf(), version_base="1.3"):
         given = [f"defense={defense}", f"network={network}", "output=none"]
-        return Guard.load(defense, build(compose("export", given).network))
+        return Guard.load(defense, build(compose("export", given).network), bf16=bf16)
 
 
 def status(key: str) -> float:
@@ -75,7 +76,8 @@ def cell(arguments: argparse.Namespace) -> dict[str, float]:
         return measure(
             lambda: session.run(None, {"images": images}), batch, arguments.rounds, cuda=False
         )
-    guard = load(arguments.defense, arguments.network).to(arguments.device)
+    bf16 = arguments.runtime == BF16
+    guard = load(arguments.defense, arguments.network, bf16=bf16).to(arguments.device)
     tensor = torch.from_numpy(images).to(arguments.device)
     run = guard.inspect if arguments.what == "guard" else guard.network.predict
     return measure(lambda: run(tensor), batch, arguments.rounds, cuda=cuda)
@@ -104,7 +106,8 @@ def runtimes() -> list[tuple[str, str]]:
     import onnxruntime
 
     cuda = torch.cuda.is_available()
-    found = [("PyTorch", "cpu"), ("onnxruntime", "cpu")] + [("PyTorch", "cuda")] * cuda
+    found = [("PyTorch", "cpu"), (BF16, "cpu"), ("onnxruntime", "cpu")]
+    found += [("PyTorch", "cuda"), (BF16, "cuda")] * cuda
     if cuda and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         found.append(("onnxruntime", "cuda"))
     return found

@@ -20,7 +20,7 @@ from torchvision.io import write_png
 from uap_lightning.perturbations.procedural import natural_noise
 
 _DISTINCT = 64
-_JOBS = ("craft", "train", "predict", "predict on Ray", "scan")
+_JOBS = ("craft", "train", "train on two", "predict", "predict on Ray", "scan")
 
 
 def generate(folder: Path, count: int, side: int) -> None:
@@ -44,17 +44,12 @@ def command(job: str, images: Path, defense: Path, work: Path, side: int) -> lis
     run = ["network=tiny", "norm=linf", *data, *crops, *bank, f"paths.bank_dir={work}/banks"]
     files = [f"images={images}", "num_workers=2", *places]
     answer = ["network=tiny", f"defense={defense}", *files, f"output={work}/labels.csv"]
+    small = ["rectifier=prn_residual", "rectifier.model.width=8", "rectifier.training.steps=200"]
+    train = ["train", *run, *places, f"hydra.run.dir={work}/train", *small]
     words = {
         "craft": ["craft", *run, *places, f"hydra.run.dir={work}/craft"],
-        "train": [
-            "train",
-            *run,
-            *places,
-            f"hydra.run.dir={work}/train",
-            "rectifier=prn_residual",
-            "rectifier.model.width=8",
-            "rectifier.training.steps=200",
-        ],
+        "train": train,
+        "train on two": [*train, "trainer=ddp"],
         "predict": ["predict", *answer],
         "predict on Ray": ["predict", *answer, "engine=ray"],
         "scan": ["scan", *files, f"output={work}/scan", f"size={side}"],

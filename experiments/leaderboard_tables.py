@@ -1,6 +1,6 @@
 """The leaderboard's page from its committed places."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +117,29 @@ def leaderboard_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def summary_table(folder: Path) -> str:
+    """The places without their cost in time; first what is left with no defence."""
+    head = ["Classifier", "Defence", *(_label(*group) for group in _GROUPS)]
+    head += ["own kind", "crafted against it", "clean kept", "false alarms", "GMAC"]
+    lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
+    measured = ""
+    for place in read_places(folder):
+        groups = [_group(place.unseen, *group) for group in _GROUPS]
+        if measured != (measured := f"{place.network}, {place.size} px"):
+            # All places of a classifier and size are tested on the same.
+            floors = [[replace(cell, rate=cell.floor) for cell in group] for group in groups]
+            rates = [f"{_mean(g):.1f} ({min(c.rate for c in g):.1f})" if g else "" for g in floors]
+            cells = [measured, "no defence", *rates, "", "", "100.0", "", "0"]
+            lines.append(f"| {' | '.join(cells)} |")
+        alarms = place.unseen[0].false_alarms
+        cells = [measured, for_markdown(place.name), *(_rates(group) for group in groups)]
+        cells += [_cell(place.own), _cell([place.adaptive]) if place.adaptive else "no gradient"]
+        cells += [f"{place.unseen[0].clean:.1f}", "" if alarms is None else f"{alarms:.1f} %"]
+        cells += [f"{place.cost.gmac:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def provenance_table(folder: Path) -> str:
     """What stands behind each place."""
     head = ["Classifier", "Defence", "trained on, as its makers say", "photographs"]
@@ -145,13 +168,17 @@ def _mean(cells: list[Cell]) -> float:
     return sum(cell.rate for cell in cells) / len(cells) if cells else 0.0
 
 
-def _cell(cells: list[Cell]) -> str:
-    """Mean, lowest one with its interval, and the floor of both."""
+def _rates(cells: list[Cell]) -> str:
+    """Mean, and the lowest one with its interval."""
     if not cells:
         return ""
     worst = min(cells, key=lambda cell: cell.rate)
     low, high = worst.ci95
-    floor = sum(cell.floor for cell in cells) / len(cells)
-    if len(cells) == 1:
-        return f"{worst.rate:.1f} [{low:.1f}, {high:.1f}]; floor {floor:.1f}"
-    return f"{_mean(cells):.1f} ({worst.rate:.1f} [{low:.1f}, {high:.1f}]); floor {floor:.1f}"
+    lowest = f"{worst.rate:.1f} [{low:.1f}, {high:.1f}]"
+    return lowest if len(cells) == 1 else f"{_mean(cells):.1f} ({lowest})"
+
+
+def _cell(cells: list[Cell]) -> str:
+    """The same with the mean floor."""
+    floor = sum(cell.floor for cell in cells) / max(len(cells), 1)
+    return f"{_rates(cells)}; floor {floor:.1f}" if cells else ""

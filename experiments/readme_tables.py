@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.ablation_tables import extension_table, learning_table
-from experiments.leaderboard_tables import Place, leaderboard_table, provenance_table
+from experiments.leaderboard_tables import Place, leaderboard_table, provenance_table, summary_table
 from experiments.stream_tables import attackers_table, memory_table, stream_table
 from experiments.unseen_tables import adaptive_table, per_image_table, unseen_matrix, unseen_table
 from uap_lightning.core.storage import make_folder, read_as, write_atomically, write_json
@@ -130,6 +130,7 @@ def tables() -> dict[str, str]:
         found["learning"] = learning_table(RESULTS / "learning.json")
     if any((RESULTS / "leaderboard").glob("*.json")):
         found["leaderboard"] = leaderboard_table(RESULTS / "leaderboard")
+        found["places"] = summary_table(RESULTS / "leaderboard")
         found["provenance"] = provenance_table(RESULTS / "leaderboard")
     return found
 

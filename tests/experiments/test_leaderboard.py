@@ -16,6 +16,7 @@ from experiments.leaderboard_tables import (
     Place,
     leaderboard_table,
     provenance_table,
+    summary_table,
 )
 from experiments.stream_setting import Setting, answers
 from experiments.unseen_attacks import Cell
@@ -154,6 +155,32 @@ def test_the_table_has_mean_lowest_and_floor_and_says_where_there_is_nothing():
     assert (told["false alarms"], told["time"], told["GMAC"]) == ("1.5 %", "1.50", "2.62")
     assert dict(zip(columns, first, strict=True))["crafted against it"] == "ℓ∞: no gradient"
     assert "evade, cosine, of 15 with 90 steps" in provenance_table(Path("places"))
+
+
+def test_the_summary_tells_the_floors_once_for_each_classifier_and_the_attacker_who_knows():
+    Path("places").mkdir()
+    silent = replace(PLACE, name="silent", adaptive=None, attack=None, own=[ONE])
+    places = {"a": PLACE, "b": silent, "c": replace(PLACE, size=224)}
+    for name, place in places.items():
+        Path(f"places/{name}.json").write_text(json.dumps(asdict(place)))
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in summary_table(Path("places")).splitlines()
+    ]
+    named = [(line[0], line[1]) for line in lines[2:]]
+    small, large = "tiny, 64 px", "tiny, 224 px"
+    assert named[0] == (small, "no defence")
+    assert named[1:] == [(small, "mine"), (small, "silent"), (large, "no defence"), (large, "mine")]
+    floor, mine, other = (dict(zip(lines[0], line, strict=True)) for line in lines[2:5])
+    # Floors of 80 and 60 beside rates of 90 and 70.
+    assert floor["ℓ∞, ξ = 10"] == "70.0 (60.0)"
+    assert (floor["ℓ2, ξ = 2,000"], floor["ℓ∞, ξ = 25"]) == ("80.0 (80.0)", "")
+    assert mine["ℓ∞, ξ = 10"] == "80.0 (70.0 [78.0, 82.0])"
+    assert mine["ℓ2, ξ = 2,000"] == "90.0 [78.0, 82.0]"
+    assert mine["crafted against it"] == "50.0 [78.0, 82.0]; floor 40.0"
+    assert (other["crafted against it"], mine["own kind"]) == ("no gradient", "")
+    assert other["own kind"] == "90.0 [78.0, 82.0]; floor 80.0"
+    assert (mine["clean kept"], mine["false alarms"], mine["GMAC"]) == ("98.0", "1.5 %", "2.6")
 
 
 def test_places_that_were_not_tested_on_the_same_do_not_stand_together():

@@ -146,6 +146,28 @@ def test_a_guard_works_as_it_was_tested(network, images, defense):
     assert torch.equal(seen.score, expected.score)
 
 
+def test_bf16_computes_the_rectifier_alone_in_bf16_and_only_where_the_device_can(
+    network, images, defense, monkeypatch
+):
+    x = images.take(range(16))
+    exact = Guard.load(defense, network).inspect(x)
+    guard = Guard.load(defense, network, bf16=True)
+    seen = []
+    for name in ("rectifier", "detector", "network"):
+        getattr(guard, name).register_forward_hook(
+            lambda *_, name=name: seen.append((name, torch.is_autocast_enabled("cpu")))
+        )
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda n=native: {"avx512_bf16": n})
+        seen.clear()
+        found = guard.inspect(x)
+        assert seen == [("rectifier", native), ("detector", False), ("network", False)]
+        assert found.rectified.dtype == found.score.dtype == torch.float32
+        # Rounded to 8 bits, what it removes is off by less than one in a hundred.
+        off = (found.rectified - exact.rectified).abs().max()
+        assert 0 < off < 0.01 * (exact.rectified - x).abs().max() if native else off == 0
+
+
 @pytest.mark.parametrize("set_by", ["default", "allow_tf32", "all", "conv"])
 def test_no_convolution_of_the_rectifier_takes_tf32(set_by):
     """The settings while it works and after, in a process of its own, however they were set."""

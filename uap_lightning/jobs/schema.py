@@ -241,6 +241,7 @@ class ServeConfig:
     limits: LimitsConfig = MISSING
     resize: int | None = None
     class_names: str | None = None
+    bf16: bool = False
     accelerator: str = "auto"
     paths: CacheConfig = field(default_factory=CacheConfig)
 

@@ -56,7 +56,7 @@ def serve(composed: DictConfig) -> None:
                 "serve needs LitServe and prometheus-client, of which one is not installed "
                 f"({error}): pip install 'uap-lightning[serve]'."
             ) from error
-        make = partial(answering, cfg.defense, cfg.network, cfg.store, names)
+        make = partial(answering, cfg.defense, cfg.network, cfg.store, names, cfg.bf16)
         threads = max(1, (os.cpu_count() or 1) // cfg.workers)
         api = GuardAPI(make, cfg.batch_size, cfg.wait, threads)
         receiver = Receiver(size, short, cfg.limits.bytes, cfg.limits.pixels)
@@ -83,7 +83,7 @@ def serve(composed: DictConfig) -> None:
 
 
 def answering(
-    folder: str, network: Node, store: str | None, names: list[str], device: str
+    folder: str, network: Node, store: str | None, names: list[str], bf16: bool, device: str
 ) -> "Answering":
     """What a worker answers with.
 
@@ -92,7 +92,7 @@ def answering(
     """
     from uap_lightning.service.answering import Answering
 
-    guard = Guard.load(folder, build(network)).to(device)
+    guard = Guard.load(folder, build(network), bf16=bf16).to(device)
     return Answering(remembering(guard, store), names)
 
 

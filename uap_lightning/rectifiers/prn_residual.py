@@ -28,6 +28,18 @@ class Block(nn.Module):
         return maps + added
 
 
+def _sum_of_seven(maps: Tensor, dim: int) -> Tensor:
+    """The sum of each seven neighbours along a dimension, which becomes six shorter.
+
+    Four sums of shifted copies take a quarter of the time of PyTorch's average pooling, or less.
+    """
+    count = maps.shape[dim]
+    two = maps.narrow(dim, 0, count - 1) + maps.narrow(dim, 1, count - 1)
+    four = two.narrow(dim, 0, count - 3) + two.narrow(dim, 2, count - 3)
+    six = four.narrow(dim, 0, count - 5) + two.narrow(dim, 4, count - 5)
+    return six.narrow(dim, 0, count - 6) + maps.narrow(dim, 6, count - 6)
+
+
 class ResidualPRN(nn.Module):
     """Adds a correction to the image, computed on blocks of pixels.
 
@@ -68,10 +80,8 @@ class ResidualPRN(nn.Module):
         """Rectified images of images: float N x 3 x H x W, 0-255, to the same shape."""
         height, width = images.shape[-2:]
         padded = functional.pad(images, (0, -width % 4, 0, -height % 4), mode="replicate")
-        # The mean over 7 x 7 pixels: rows, then columns, which onnxruntime takes a third of the
-        # time for.
         wide = functional.pad(padded, (3, 3, 3, 3), mode="reflect")
-        mean = functional.avg_pool2d(functional.avg_pool2d(wide, (1, 7), 1), (7, 1), 1)
+        mean = _sum_of_seven(_sum_of_seven(wide, 3), 2) / 49
         high = ((padded - mean) / HIGH_PASS_SPREAD).clamp(-HIGH_PASS_LIMIT, HIGH_PASS_LIMIT)
         both = torch.cat([(padded - 127.5) / IMAGE_SPREAD, high], 1)
         # functional.pixel_unshuffle, but for a batch of no image, which that one does not take.
