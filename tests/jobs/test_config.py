@@ -141,6 +141,10 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
             ["rectifier=prn_printed", "rectifier.training.loss.cross_entropy=0"],
             r"rectifier\.training\.loss has",
         ),
+        (
+            ["rectifier.training.recolour=1.5"],
+            r"rectifier\.training\.recolour is 1\.5: expected a share from 0 to 1",
+        ),
         (["rectifier.training.loss.reconstruction=-1"], r"rectifier\.training\.loss has"),
         (["detector.max_images=1"], r"detector\.max_images is 1"),
         (["detector.perturbed_share=0"], r"detector\.perturbed_share is 0"),

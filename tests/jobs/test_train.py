@@ -10,6 +10,7 @@ import torch
 
 from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
+from uap_lightning.data import module as data_module
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.data.module import EvaluationDataModule
 from uap_lightning.jobs import train as job
@@ -147,9 +148,23 @@ def test_the_detector_learns_from_members_at_its_own_share(monkeypatch):
 
 def test_the_sample_of_the_detector_is_the_configs():
     words = ("detector.harmless=0.2", "detector.false_alarms=0.05", "detector.perturbed_share=0.4")
-    cfg = typed_config("train", *QUICK_TRAIN, *words)
+    cfg = typed_config("train", *QUICK_TRAIN, *words, "rectifier.training.recolour=0.6")
     sample = job.detector_sample(cfg, SimpleNamespace(validation="held", batch_size=4))
-    assert sample == DetectorSample(40, 0.4, 4, cfg.seed, 0.05, "held", 0.2)
+    assert sample == DetectorSample(40, 0.4, 4, cfg.seed, 0.05, "held", 0.2, 0.6)
+
+
+def test_other_colours_are_drawn_in_training_and_for_the_detector_and_not_in_the_test(monkeypatch):
+    spy, seen = Spy(monkeypatch), []
+
+    def inverted(images, generator, share):
+        seen.extend([(spy.phase, share)] * len(images))
+        return 255 - images
+
+    for module in (data_module, fitting):
+        monkeypatch.setattr(module, "recoloured", inverted)
+    job.train(composed("train", *QUICK_TRAIN, "rectifier.training.recolour=0.6"))
+    steps = len(spy.coins["fit"])
+    assert seen == [("fit", 0.6)] * steps + [("detector", 0.6)] * 40
 
 
 def test_training_that_ends_early_is_not_taken_for_a_whole(monkeypatch):

@@ -66,6 +66,31 @@ def test_without_it_clean_images_are_clean():
     assert bool(perturbed.any())
 
 
+class RedCrops(GreyCrops):
+    """Crops of one strong colour."""
+
+    def take(self, numbers):
+        return super().take(numbers) * torch.tensor([1, 0, 0], dtype=torch.uint8)[:, None, None]
+
+
+def test_a_share_of_the_images_has_other_colours_whether_perturbed_or_not():
+    detector, given = Noted(), []
+
+    def rectifier(images):
+        given.append(images)
+        return images
+
+    sampler = PerturbationSampler(torch.full((1, 3, 8, 8), 7.0), 0.5, False, Ball(2, 1e3), 0)
+    sample = DetectorSample(400, 0.5, 50, 0, recolour=0.3)
+    module = nn.Module()
+    module.forward = rectifier
+    fit_on_crops(detector, module, RedCrops(), sampler, sample, torch.device("cpu"))
+    images = torch.cat(given) - 7 * detector.perturbed[:, None, None, None]
+    changed = (images != torch.tensor([128.0, 0, 0])[:, None, None]).flatten(1).any(1)
+    for kind in (detector.perturbed, ~detector.perturbed):
+        assert abs(float(changed[kind].double().mean()) - 0.3) < 0.12
+
+
 def test_the_draw_is_repeatable_and_stays_in_range():
     first, second = fitted(0.25)[0], fitted(0.25)[0]
     assert torch.equal(first, second)

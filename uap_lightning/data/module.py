@@ -7,6 +7,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from uap_lightning.data.colours import recoloured
 from uap_lightning.data.crops import Crop, CropDataset, StepBatches
 from uap_lightning.perturbations.sampling import PairedDraw
 
@@ -36,10 +37,18 @@ class TrainingDataModule(LightningDataModule):
         batch_size: crops a step, over all processes.
         seed: of the order.
         num_workers: loader processes.
+        recolour: share of the crops that are given other colours before they are perturbed
+            (:func:`~uap_lightning.data.colours.recoloured`).
     """
 
     def __init__(
-        self, crops: CropDataset, perturb: Perturb, batch_size: int, seed: int, num_workers: int = 0
+        self,
+        crops: CropDataset,
+        perturb: Perturb,
+        batch_size: int,
+        seed: int,
+        num_workers: int = 0,
+        recolour: float = 0.0,
     ) -> None:
         super().__init__()
         self.crops = crops
@@ -47,6 +56,7 @@ class TrainingDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.recolour = recolour
 
     def _step(self) -> int:
         assert self.trainer is not None
@@ -74,7 +84,14 @@ class TrainingDataModule(LightningDataModule):
             and ``weight`` (of this process's mean loss).
         """
         images, batches, step = batch["image"].float(), self._batches(), self._step()
-        given, _ = self.perturb(images, step, batches.positions(step), batches.size(step))
+        positions, size = batches.positions(step), batches.size(step)
+        if self.recolour:
+            # Drawn by step and place, however many processes share the batch.
+            seeds = [(self.seed * 1_000_003 + step) * size + place for place in positions]
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+            pairs = zip(torch.split(images, 1), generators, strict=True)
+            images = torch.cat([recoloured(*pair, share=self.recolour) for pair in pairs])
+        given, _ = self.perturb(images, step, positions, size)
         weight = torch.tensor(batches.weight(step))
         return {**cast(dict[str, Tensor], batch), "image": images, "input": given, "weight": weight}
 

@@ -187,6 +187,7 @@ class TrainingConfig:
     perturbed_share: float = MISSING
     vary: bool = MISSING
     strengths: list[float] | None = None
+    recolour: float = 0.0
     validate_every: int | None = None
     keep: str = "last"
     start: str | None = None
@@ -224,6 +225,10 @@ class TrainingConfig:
             raise UapError(
                 f"rectifier.training.strengths is {strengths}: expected two factors above 0, the "
                 "smaller one first, such as [0.4,2.5], or null for perturbations as they are."
+            )
+        if not 0 <= self.recolour <= 1:
+            raise UapError(
+                f"rectifier.training.recolour is {self.recolour}: expected a share from 0 to 1."
             )
         rate = self.optimizer.get("lr", 1.0)
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:

@@ -138,7 +138,8 @@ def detector_sample(cfg: TrainConfig, data: Collection) -> DetectorSample:
     """Which training images the detector is fitted on."""
     detector, held_out = cfg.detector, data.validation
     fitted = (detector.max_images, detector.perturbed_share, data.batch_size, cfg.seed)
-    return DetectorSample(*fitted, detector.false_alarms, held_out, detector.harmless)
+    recolour = cfg.rectifier.training.recolour if cfg.rectifier.training is not None else 0.0
+    return DetectorSample(*fitted, detector.false_alarms, held_out, detector.harmless, recolour)
 
 
 def training_callbacks(cfg: TrainConfig, data: Collection) -> list[Callback]:
@@ -218,7 +219,8 @@ def fit(
 ) -> None:
     """Train the rectifier on what is drawn; a callback fits the detector at the end."""
     log.info("Training %s with %d perturbations", cfg.rectifier.name, len(sampler.perturbations))
-    crops = TrainingDataModule(data.train, sampler, training.batch_size, cfg.seed, data.num_workers)
+    size, seed, workers = training.batch_size, cfg.seed, data.num_workers
+    crops = TrainingDataModule(data.train, sampler, size, seed, workers, training.recolour)
     if training.compile:
         log.info("Compiling the rectifier")
         device = trainer.strategy.root_device

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import track
+from uap_lightning.data.colours import recoloured
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.detectors import Detector, calibrate, fit_detector
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -30,6 +31,7 @@ class DetectorSample:
         harmless: share of the clean images that carry random signs (:func:`random_signed`), so
             that the detector lets these pass: the classifier bears them better than rectifying.
             Procedural perturbations that are random signs of each pixel stay perturbed ones.
+        recolour: share of the images that are given other colours before they are perturbed.
     """
 
     max_images: int
@@ -39,6 +41,7 @@ class DetectorSample:
     false_alarms: float | None = None
     held_out: CropDataset | None = None
     harmless: float = 0.0
+    recolour: float = 0.0
 
 
 def fit_on_crops(
@@ -68,7 +71,10 @@ def fit_on_crops(
         numbers = torch.randint(len(crops), (sample.max_images,), generator=generator)
         blocks = torch.split(numbers, sample.batch_size)
         for step, block in enumerate(track(blocks, "Fitting the detector")):
-            images, perturbed = plain(crops.take(block.tolist()).to(device).float(), step)
+            clean = crops.take(block.tolist()).to(device).float()
+            if sample.recolour:
+                clean = recoloured(clean, generator, sample.recolour)
+            images, perturbed = plain(clean, step)
             signed = (torch.rand(len(block), generator=generator) < sample.harmless).to(device)
             signed &= ~perturbed
             if bool(signed.any()):
