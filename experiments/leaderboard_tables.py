@@ -6,12 +6,11 @@ from typing import Literal
 
 from experiments.defenses import Cost
 from experiments.unseen_attacks import Cell
+from experiments.unseen_tables import GROUPS, group_label
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_as
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.rows import norm_label
-
-_GROUPS = (("inf", 1.0), ("2", 1.0), ("inf", 1.5), ("inf", 2.5))
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def read_places(folder: Path) -> list[Place]:
 def leaderboard_table(folder: Path) -> str:
     """The places by classifier, the best mean over unseen ℓ∞ perturbations first."""
     head = ["Classifier", "Defence", "clean kept", "own kind"]
-    names = [_label(norm, strength) for norm, strength in _GROUPS]
+    names = [group_label(norm, strength) for norm, strength in GROUPS]
     head += [*(f"unseen {name}" for name in names), "crafted against it", "false alarms"]
     head += ["time", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
@@ -108,7 +107,7 @@ def leaderboard_table(folder: Path) -> str:
         alarms = place.unseen[0].false_alarms
         cells = [f"{place.network}, {place.size} px", for_markdown(place.name)]
         cells += [f"{place.unseen[0].clean:.1f}", _cell(place.own)]
-        cells += [_cell(_group(place.unseen, *group)) for group in _GROUPS]
+        cells += [_cell(_group(place.unseen, *group)) for group in GROUPS]
         knows = _cell([place.adaptive]) if place.adaptive else "no gradient"
         cells += [f"{norm_label(place.norm)}: {knows}"]
         cells += ["" if alarms is None else f"{alarms:.1f} %"]
@@ -118,19 +117,25 @@ def leaderboard_table(folder: Path) -> str:
 
 
 def summary_table(folder: Path) -> str:
-    """The places without their cost in time; first what is left with no defence."""
-    head = ["Classifier", "Defence", *(_label(*group) for group in _GROUPS)]
+    """The places without their cost in time; first what is left with no defence.
+
+    Of those that have no perturbation of their own kind, which are filters, the best is shown.
+    """
+    head = ["Classifier", "Defence", *(group_label(*group) for group in GROUPS)]
     head += ["own kind", "crafted against it", "clean kept", "false alarms", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
-    measured = ""
+    measured, filtered = "", set()
     for place in read_places(folder):
-        groups = [_group(place.unseen, *group) for group in _GROUPS]
+        groups = [_group(place.unseen, *group) for group in GROUPS]
         if measured != (measured := f"{place.network}, {place.size} px"):
             # All places of a classifier and size are tested on the same.
             floors = [[replace(cell, rate=cell.floor) for cell in group] for group in groups]
             rates = [f"{_mean(g):.1f} ({min(c.rate for c in g):.1f})" if g else "" for g in floors]
             cells = [measured, "no defence", *rates, "", "", "100.0", "", "0"]
             lines.append(f"| {' | '.join(cells)} |")
+        if not place.own and measured in filtered:
+            continue
+        filtered |= set() if place.own else {measured}
         alarms = place.unseen[0].false_alarms
         cells = [measured, for_markdown(place.name), *(_rates(group) for group in groups)]
         cells += [_cell(place.own), _cell([place.adaptive]) if place.adaptive else "no gradient"]
@@ -153,11 +158,6 @@ def provenance_table(folder: Path) -> str:
         cells += [str(len({cell.pattern for cell in place.unseen})), worst]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _label(norm: str, strength: float) -> str:
-    radius = strength * (2_000 if norm == "2" else 10)
-    return f"{norm_label('l' + norm)}, ξ = {radius:,.0f}"
 
 
 def _group(cells: list[Cell], norm: str, strength: float) -> list[Cell]:

@@ -17,7 +17,13 @@ from pathlib import Path
 from experiments.ablation_tables import extension_table, learning_table
 from experiments.leaderboard_tables import Place, leaderboard_table, provenance_table, summary_table
 from experiments.stream_tables import attackers_table, memory_table, stream_table
-from experiments.unseen_tables import adaptive_table, per_image_table, unseen_matrix, unseen_table
+from experiments.unseen_tables import (
+    adaptive_table,
+    detector_table,
+    per_image_table,
+    unseen_matrix,
+    unseen_table,
+)
 from uap_lightning.core.storage import make_folder, read_as, write_atomically, write_json
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.file import FILE, read_results
@@ -115,6 +121,7 @@ def tables() -> dict[str, str]:
         found["adaptive_memory"] = memory_table(adaptive, "Crafted against")
     if any((RESULTS / "unseen").glob("*.json")):
         found["unseen"] = unseen_table(RESULTS / "unseen")
+        found["detectors"] = detector_table(RESULTS / "unseen")
         found["unseen_all"] = unseen_matrix(RESULTS / "unseen")
     if any((RESULTS / "unseen_ablation").glob("*.json")):
         found["unseen_ablation"] = unseen_table(RESULTS / "unseen_ablation")

@@ -1,5 +1,6 @@
 """Tables of committed results: defences against attacks that are new to them or know them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from uap_lightning.results.file import read_results
 from uap_lightning.results.rows import norm_label
 from uap_lightning.results.tables import cell
 
-_GROUPS = (("inf", 1.0), ("2", 1.0), ("inf", 1.5), ("inf", 2.5))
+GROUPS = (("inf", 1.0), ("2", 1.0), ("inf", 1.5), ("inf", 2.5))
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,8 @@ def unseen_table(folder: Path) -> str:
     """A line for each defence: mean and lowest rate over the perturbations of a norm and size."""
     found = read_unseen(folder)
     there = {(c.norm, c.strength) for result in found for c in result.cells}
-    groups = [group for group in _GROUPS if group in there]
-    names = [
-        f"{norm_label('l' + norm)}, ξ = {strength * (2_000 if norm == '2' else 10):,.0f}"
-        for norm, strength in groups
-    ]
+    groups = [group for group in GROUPS if group in there]
+    names = [group_label(*group) for group in groups]
     head = ["Classifier", "Defence", *names, "clean kept", "false alarms", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for result in found:
@@ -153,6 +151,40 @@ def _floor(cells: list[Cell], norm: str, strength: float) -> str:
     group = [c for c in cells if (c.norm, c.strength) == (norm, strength)]
     floors = list({c.pattern: c.floor for c in group}.values())
     return f"{sum(floors) / len(floors):.1f} ({min(floors):.1f})" if floors else ""
+
+
+def detector_table(folder: Path) -> str:
+    """How well each detector tells perturbed from clean images: means over the perturbations."""
+    head = ["Classifier", "Defence", "Perturbations", "area under the curve", "found at 1 %"]
+    head += ["found at 5 %", "found", "false alarms"]
+    lines = [f"| {' | '.join(head)} |", "| --- | --- | --- |" + " ---: |" * (len(head) - 3)]
+    for result in read_unseen(folder):
+        # Where every image scores alike, there is no detector: the area is that of a coin.
+        judged = [c for c in result.cells if c.seen is None and c.auroc not in (None, 0.5)]
+        for defense in dict.fromkeys(c.defense for c in judged):
+            for norm, strength in GROUPS:
+                group = (defense, norm, strength)
+                cells = [c for c in judged if (c.defense, c.norm, c.strength) == group]
+                if not cells:
+                    continue
+                names = [result.measured, for_markdown(defense), group_label(norm, strength)]
+                area = _mean([c.auroc for c in cells])
+                shares = [[c.tpr1 for c in cells], [c.tpr5 for c in cells]]
+                shares += [[c.detected for c in cells], [c.false_alarms for c in cells]]
+                told = [f"{area:.3f}", *(f"{_mean(share):.1f} %" for share in shares)]
+                lines.append(f"| {' | '.join([*names, *told])} |")
+    return "\n".join(lines)
+
+
+def _mean(numbers: Sequence[float | None]) -> float:
+    known = [number for number in numbers if number is not None]
+    return sum(known) / len(known)
+
+
+def group_label(norm: str, strength: float) -> str:
+    """What a group of perturbations is called."""
+    radius = strength * (2_000 if norm == "2" else 10)
+    return f"{norm_label('l' + norm)}, ξ = {radius:,.0f}"
 
 
 def unseen_matrix(folder: Path) -> str:

@@ -45,6 +45,23 @@ def test_mean_lowest_and_floor_of_each_norm_and_strength():
     assert "| b | 1 | 60.0 | 70.0 [66.0, 74.0] |  |" in matrix
 
 
+def test_a_line_for_each_detector_and_kind_and_none_where_there_is_no_detector():
+    better = replace(ONE, pattern="b", auroc=0.97, tpr1=46.0, tpr5=78.0, detected=67.0)
+    none = replace(ONE, defense="jpeg", auroc=0.5, tpr1=0.0)
+    write_unseen(Path("u"), [*CELLS[:1], better, *CELLS[2:], none])
+    lines = unseen_tables.detector_table(Path("u")).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[:3] for row in rows] == [
+        ["tiny, 64 px", "p, tiny, linf", "ℓ∞, ξ = 10"],
+        ["tiny, 64 px", "p, tiny, linf", "ℓ2, ξ = 2,000"],
+    ]
+    one = dict(zip(lines[0].strip("| ").split(" | "), rows[0], strict=True))
+    # Of 0.99 and 0.97; of 96 and 46, 98 and 78, 97 and 67.
+    assert one["area under the curve"] == "0.980"
+    assert (one["found at 1 %"], one["found at 5 %"]) == ("71.0 %", "88.0 %")
+    assert (one["found"], one["false alarms"]) == ("82.0 %", "1.5 %")
+
+
 def test_the_floor_of_one_network_is_told_once_and_whole():
     """Two files on the same perturbations, of which one has a strength more; a third on another."""
     stronger = [replace(cell, strength=2.5, floor=cell.floor - 20) for cell in CELLS[:2]]
@@ -84,7 +101,8 @@ def test_new_results_are_taken_without_paths(monkeypatch):
     marks = "<!-- table: {} -->\nold\n<!-- end table -->\n"
     page.write_text(
         "".join(
-            marks.format(name) for name in ("unseen", "unseen_all", "adaptive", "adaptive_memory")
+            marks.format(name)
+            for name in ("unseen", "unseen_all", "detectors", "adaptive", "adaptive_memory")
         )
     )
     monkeypatch.setattr(readme_tables, "PAGES", [page])
