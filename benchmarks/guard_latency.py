@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
+from uap_lightning.core.device import pick_precision
 from uap_lightning.guard.graph import to_onnx, to_program
 from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.config import build, find_conf, register_schemas
@@ -106,8 +107,10 @@ def runtimes() -> list[tuple[str, str]]:
     import onnxruntime
 
     cuda = torch.cuda.is_available()
-    found = [("PyTorch", "cpu"), (BF16, "cpu"), ("onnxruntime", "cpu")]
-    found += [("PyTorch", "cuda"), (BF16, "cuda")] * cuda
+    devices = [torch.device("cpu"), *[torch.device("cuda")] * cuda]
+    native = [d.type for d in devices if pick_precision("auto", d) == "bf16-mixed"]
+    found = [("PyTorch", device.type) for device in devices] + [("onnxruntime", "cpu")]
+    found += [(BF16, kind) for kind in native]
     if cuda and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         found.append(("onnxruntime", "cuda"))
     return found

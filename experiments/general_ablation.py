@@ -48,8 +48,9 @@ def variants(crafted: str, published: str) -> dict[str, tuple[str, ...]]:
     all_crafted = f"bank.further=['{crafted}']"
     both = f"bank.further=['{crafted}','{published}']"
     loss = "rectifier.training.loss"
-    layers = (f"{loss}.features=0.8", f"{loss}.reconstruction=0.2")
-    pixels = (f"{loss}.features=0", f"{loss}.reconstruction=1")
+    colours = "rectifier.training.recolour=0"
+    layers = (f"{loss}.features=0.8", f"{loss}.reconstruction=0.2", colours)
+    pixels = (f"{loss}.features=0", f"{loss}.reconstruction=1", colours)
     return {
         "own": ("bank.further=[]", "bank.procedural=0", one_scale, *layers),
         "procedural": ("bank.further=[]", one_scale, *layers),

@@ -6,11 +6,14 @@ from typing import Literal
 
 from experiments.defenses import Cost
 from experiments.unseen_attacks import Cell
-from experiments.unseen_tables import GROUPS, group_label
+from experiments.unseen_tables import GROUPS, group_label, rates_of
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_as
 from uap_lightning.results.escape import for_markdown
 from uap_lightning.results.rows import norm_label
+
+# What a place says of a filter, in ``trained_on``.
+UNTRAINED = "not trained"
 
 
 @dataclass(frozen=True)
@@ -119,25 +122,29 @@ def leaderboard_table(folder: Path) -> str:
 def summary_table(folder: Path) -> str:
     """The places without their cost in time; first what is left with no defence.
 
-    Of those that have no perturbation of their own kind, which are filters, the best is shown.
+    Of those that nobody trained (filters), the best of each classifier and size is shown.
     """
     head = ["Classifier", "Defence", *(group_label(*group) for group in GROUPS)]
     head += ["own kind", "crafted against it", "clean kept", "false alarms", "GMAC"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
-    measured, filtered = "", set()
+    measured = ""
+    filtered: set[str] = set()
     for place in read_places(folder):
         groups = [_group(place.unseen, *group) for group in GROUPS]
-        if measured != (measured := f"{place.network}, {place.size} px"):
+        here = f"{place.network}, {place.size} px"
+        if here != measured:
+            measured = here
             # All places of a classifier and size are tested on the same.
             floors = [[replace(cell, rate=cell.floor) for cell in group] for group in groups]
             rates = [f"{_mean(g):.1f} ({min(c.rate for c in g):.1f})" if g else "" for g in floors]
             cells = [measured, "no defence", *rates, "", "", "100.0", "", "0"]
             lines.append(f"| {' | '.join(cells)} |")
-        if not place.own and measured in filtered:
-            continue
-        filtered |= set() if place.own else {measured}
+        if place.trained_on == UNTRAINED:
+            if measured in filtered:
+                continue
+            filtered.add(measured)
         alarms = place.unseen[0].false_alarms
-        cells = [measured, for_markdown(place.name), *(_rates(group) for group in groups)]
+        cells = [measured, for_markdown(place.name), *(rates_of(group) for group in groups)]
         cells += [_cell(place.own), _cell([place.adaptive]) if place.adaptive else "no gradient"]
         cells += [f"{place.unseen[0].clean:.1f}", "" if alarms is None else f"{alarms:.1f} %"]
         cells += [f"{place.cost.gmac:.1f}"]
@@ -168,17 +175,7 @@ def _mean(cells: list[Cell]) -> float:
     return sum(cell.rate for cell in cells) / len(cells) if cells else 0.0
 
 
-def _rates(cells: list[Cell]) -> str:
-    """Mean, and the lowest one with its interval."""
-    if not cells:
-        return ""
-    worst = min(cells, key=lambda cell: cell.rate)
-    low, high = worst.ci95
-    lowest = f"{worst.rate:.1f} [{low:.1f}, {high:.1f}]"
-    return lowest if len(cells) == 1 else f"{_mean(cells):.1f} ({lowest})"
-
-
 def _cell(cells: list[Cell]) -> str:
     """The same with the mean floor."""
     floor = sum(cell.floor for cell in cells) / max(len(cells), 1)
-    return f"{_rates(cells)}; floor {floor:.1f}" if cells else ""
+    return f"{rates_of(cells)}; floor {floor:.1f}" if cells else ""

@@ -125,7 +125,9 @@ def unseen_table(folder: Path) -> str:
         for defense in dict.fromkeys(c.defense for c in result.cells):
             own = [c for c in result.cells if c.defense == defense]
             alarms = "" if own[0].false_alarms is None else f"{own[0].false_alarms:.1f} %"
-            rates = [_rates(own, *group) for group in groups]
+            rates = [
+                rates_of([c for c in own if (c.norm, c.strength) == group]) for group in groups
+            ]
             kept = [f"{own[0].clean:.1f}", alarms, gmac.get(defense, "")]
             rows.append([result.measured, for_markdown(defense), *rates, *kept])
         made = [f"| {' | '.join(row)} |" for row in rows]
@@ -137,14 +139,14 @@ def _tested(result: Unseen) -> set[str]:
     return {c.pattern for c in result.cells}
 
 
-def _rates(cells: list[Cell], norm: str, strength: float) -> str:
-    group = [c for c in cells if (c.norm, c.strength) == (norm, strength)]
-    if not group:
+def rates_of(cells: list[Cell]) -> str:
+    """Mean, and the lowest one with its interval; of a single one that alone."""
+    if not cells:
         return ""
-    worst = min(group, key=lambda c: c.rate)
+    worst = min(cells, key=lambda cell: cell.rate)
     low, high = worst.ci95
-    mean = sum(c.rate for c in group) / len(group)
-    return f"{mean:.1f} ({worst.rate:.1f} [{low:.1f}, {high:.1f}])"
+    lowest = f"{worst.rate:.1f} [{low:.1f}, {high:.1f}]"
+    return lowest if len(cells) == 1 else f"{_mean([c.rate for c in cells]):.1f} ({lowest})"
 
 
 def _floor(cells: list[Cell], norm: str, strength: float) -> str:
@@ -159,9 +161,9 @@ def detector_table(folder: Path) -> str:
     head += ["found at 5 %", "found", "false alarms"]
     lines = [f"| {' | '.join(head)} |", "| --- | --- | --- |" + " ---: |" * (len(head) - 3)]
     for result in read_unseen(folder):
+        judged = [c for c in result.cells if c.seen is None]
         # Where every image scores alike, there is no detector: the area is that of a coin.
-        judged = [c for c in result.cells if c.seen is None and c.auroc not in (None, 0.5)]
-        for defense in dict.fromkeys(c.defense for c in judged):
+        for defense in dict.fromkeys(c.defense for c in judged if c.auroc not in (None, 0.5)):
             for norm, strength in GROUPS:
                 group = (defense, norm, strength)
                 cells = [c for c in judged if (c.defense, c.norm, c.strength) == group]

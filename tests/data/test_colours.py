@@ -8,19 +8,14 @@ from torchvision.transforms import v2
 
 from tests.tiny import scenes
 from uap_lightning.data import TrainingDataModule
-from uap_lightning.data.colours import recoloured
-
-
-def drawn(seed):
-    return torch.Generator().manual_seed(seed)
+from uap_lightning.data.colours import DRAWS, recoloured
 
 
 def test_an_image_changes_as_torchvision_changes_it_by_the_same_factors():
     image = scenes(1, seed=1).float()
-    found = recoloured(image, drawn(3), 1.0)[0]
-    _, b, c, s, h = torch.rand(5, generator=drawn(3)).tolist()
-    # ColorJitter draws from between two equal ends: these very factors, in an order of its own,
-    # so each is asked alone.
+    b, c, s, h = 0.8, 0.1, 0.9, 0.3
+    found = recoloured(image, torch.tensor([[0.5, b, c, s, h]]), 1.0)[0]
+    # ColorJitter draws from between two equal ends: this very factor.
     expected = image[0] / 255
     for name, factor in (("brightness", 0.6 + 0.8 * b), ("contrast", 0.5 + c)):
         expected = v2.ColorJitter(**{name: (factor, factor)})(expected)
@@ -34,7 +29,8 @@ def test_an_image_changes_as_torchvision_changes_it_by_the_same_factors():
 def test_a_share_of_the_images_changes_and_the_others_stay_as_they_were(share):
     images = scenes(200, seed=2, size=16).float()
     before = images.clone()
-    found = recoloured(images, drawn(0), share)
+    draws = torch.rand(200, DRAWS, generator=torch.Generator().manual_seed(0))
+    found = recoloured(images, draws, share)
     assert torch.equal(images, before)
     assert found.min() >= 0
     assert found.max() <= 255

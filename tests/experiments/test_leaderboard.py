@@ -160,8 +160,9 @@ def test_the_table_has_mean_lowest_and_floor_and_says_where_there_is_nothing():
 def test_the_summary_tells_the_floors_once_for_each_classifier_and_the_attacker_who_knows():
     Path("places").mkdir()
     silent = replace(PLACE, name="silent", adaptive=None, attack=None, own=[ONE])
-    worse = replace(PLACE, name="a worse filter", unseen=[replace(ONE, rate=60.0)])
-    places = {"a": PLACE, "b": silent, "c": replace(PLACE, size=224), "d": worse}
+    filtered = replace(PLACE, trained_on="not trained")
+    worse = replace(filtered, name="a worse filter", unseen=[replace(ONE, rate=60.0)])
+    places = {"a": filtered, "b": silent, "c": replace(filtered, size=224), "d": worse}
     for name, place in places.items():
         Path(f"places/{name}.json").write_text(json.dumps(asdict(place)))
     lines = [

@@ -107,6 +107,16 @@ def test_an_image_that_is_none_is_flagged_in_every_file(guard, images):
     assert found["rectified0"].shape == (0, 3, 32, 32)
 
 
+def test_what_one_device_computes_in_bf16_is_not_part_of_the_graph(defense, network, images):
+    guard = Guard.load(defense, network, bf16=True)
+    program = to_program(guard, torch.float32, half=False)
+    assert "autocast" not in str(program.graph)
+    assert guard.bf16
+    x = images.take(range(5)).float()
+    exact = Guard.load(defense, network).inspect(x)
+    torch.testing.assert_close(program.module()(x)[3], exact.rectified)
+
+
 def test_half_precision_halves_the_layers_and_keeps_the_answers(defense, images):
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)

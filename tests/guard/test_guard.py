@@ -10,11 +10,14 @@ import pytest
 import torch
 
 import uap_lightning
+from tests.tiny import typed_config
 from uap_lightning.core.errors import UapError
-from uap_lightning.guard.defense_folder import load_defense
+from uap_lightning.detectors import NoDetector
+from uap_lightning.guard.defense_folder import load_defense, save_defense
 from uap_lightning.guard.guard import Guard
+from uap_lightning.jobs.config import arguments_of, build
 from uap_lightning.networks import TargetNetwork
-from uap_lightning.networks.tiny import GratingEnergy
+from uap_lightning.networks.tiny import CLASSES, GratingEnergy
 
 
 class Plus(torch.nn.Module):
@@ -166,6 +169,20 @@ def test_bf16_computes_the_rectifier_alone_in_bf16_and_only_where_the_device_can
         # Rounded to 8 bits, what it removes is off by less than one in a hundred.
         off = (found.rectified - exact.rectified).abs().max()
         assert 0 < off < 0.01 * (exact.rectified - x).abs().max() if native else off == 0
+
+
+@pytest.mark.parametrize("name", ["prn_residual", "prn", "prn_printed", "unet", "jpeg"])
+def test_bf16_is_refused_for_a_rectifier_that_draws_the_whole_image(name, network, tmp_path):
+    model = typed_config("train", "network=tiny", "norm=l2", f"rectifier={name}").rectifier.model
+    arguments = {"rectifier": arguments_of(model), "detector": {}}
+    condition = {"train_network": "tiny", "train_norm": "l2", "eps": 1, "classes": CLASSES}
+    condition |= {"rectifier": name, "detector": "none", "size": 32, "data": "generated"}
+    save_defense(tmp_path, build(model, torch.nn.Module), NoDetector(), arguments, condition)
+    if name in ("prn_printed", "jpeg"):
+        with pytest.raises(UapError, match=rf"\({name}\) draws the whole image"):
+            Guard.load(tmp_path, network, bf16=True)
+    else:
+        assert Guard.load(tmp_path, network, bf16=True).bf16
 
 
 @pytest.mark.parametrize("set_by", ["default", "allow_tf32", "all", "conv"])

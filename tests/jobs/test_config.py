@@ -143,7 +143,11 @@ def test_a_misspelt_key_or_a_wrong_type_does_not_compose(override):
         ),
         (
             ["rectifier.training.recolour=1.5"],
-            r"rectifier\.training\.recolour is 1\.5: expected a share from 0 to 1",
+            r"rectifier\.training\.recolour is 1\.5: expected a number between 0 and 1",
+        ),
+        (
+            ["rectifier=prn_printed", "rectifier.training.recolour=0.5"],
+            r"recolour is 0\.5 and loss\.cross_entropy 1\.0: expected one of them to be 0",
         ),
         (["rectifier.training.loss.reconstruction=-1"], r"rectifier\.training\.loss has"),
         (["detector.max_images=1"], r"detector\.max_images is 1"),

@@ -38,6 +38,13 @@ def test_a_value_out_of_range_is_named(word, said, defense):
     assert said in str(raised.value)
 
 
+def test_each_worker_computes_its_rectifier_as_the_settings_say(defense):
+    network = composed("serve", *WORDS).network
+    for bf16 in (True, False):
+        answers = job.answering(str(defense), network, None, [], bf16, "cpu")
+        assert answers.guard.bf16 is bf16
+
+
 @pytest.mark.parametrize("module", ["litserve", "prometheus_client"])
 def test_without_its_packages_it_says_what_to_install(module, defense, monkeypatch):
     for name in [n for n in sys.modules if n.startswith("uap_lightning.service.")]:

@@ -156,7 +156,8 @@ def test_the_sample_of_the_detector_is_the_configs():
 def test_other_colours_are_drawn_in_training_and_for_the_detector_and_not_in_the_test(monkeypatch):
     spy, seen = Spy(monkeypatch), []
 
-    def inverted(images, generator, share):
+    def inverted(images, draws, share):
+        assert draws.shape == (len(images), 5)
         seen.extend([(spy.phase, share)] * len(images))
         return 255 - images
 

@@ -54,7 +54,8 @@ def annealed(step: Step) -> Tensor:
 
 def straight_through(step: Step) -> Tensor:
     """Through the hard gate, with the gradient of a soft one."""
-    guard = Guard(step.guard.network, step.guard.rectifier, step.guard.detector, soft_gate=True)
+    parts = step.guard.network, step.guard.rectifier, step.guard.detector
+    guard = Guard(*parts, soft_gate=True, bf16=step.guard.bf16)
     return step.loss(guard.judge(step.perturbed).logits)
 
 

@@ -1,15 +1,15 @@
 """Photographs in other colours, so that what learns from few meets more kinds of them."""
 
-import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 # Factors of brightness, contrast and saturation, and the turn of the hue as a share of a circle.
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = (0.6, 1.4), (0.5, 1.5), (0.0, 2.0), (-0.1, 0.1)
-_DRAWS = 5
+# Draws that an image takes: whether it changes, and those four.
+DRAWS = 5
 
 
-def recoloured(images: Tensor, generator: torch.Generator, share: float) -> Tensor:
+def recoloured(images: Tensor, draws: Tensor, share: float) -> Tensor:
     """Some of the images with another brightness, contrast, saturation and hue.
 
     A rectifier that has seen few photographs of strong colours takes their colours for a
@@ -17,13 +17,12 @@ def recoloured(images: Tensor, generator: torch.Generator, share: float) -> Tens
 
     Args:
         images: float N x 3 x H x W, 0-255, RGB.
-        generator: of the draws, on the processor; ``_DRAWS`` for each image, whatever the share.
+        draws: even draws from 0 to below 1 that decide all this, N x ``DRAWS``, on the processor.
         share: probability that an image is changed.
 
     Returns:
         images of whole pixel values, 0-255; those that are not changed as they were.
     """
-    draws = torch.rand(len(images), _DRAWS, generator=generator)
     chosen = (draws[:, 0] < share).nonzero()[:, 0].tolist()
     changed = images.clone() if chosen else images
     for number in chosen:

@@ -7,7 +7,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from uap_lightning.data.colours import recoloured
+from uap_lightning.data.colours import DRAWS, recoloured
 from uap_lightning.data.crops import Crop, CropDataset, StepBatches
 from uap_lightning.perturbations.sampling import PairedDraw
 
@@ -86,11 +86,11 @@ class TrainingDataModule(LightningDataModule):
         images, batches, step = batch["image"].float(), self._batches(), self._step()
         positions, size = batches.positions(step), batches.size(step)
         if self.recolour:
-            # Drawn by step and place, however many processes share the batch.
-            seeds = [(self.seed * 1_000_003 + step) * size + place for place in positions]
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            pairs = zip(torch.split(images, 1), generators, strict=True)
-            images = torch.cat([recoloured(*pair, share=self.recolour) for pair in pairs])
+            # Drawn for the whole batch, of which each process takes its own; not the draws of
+            # the perturbations, whose seeds these are negatives of.
+            generator = torch.Generator().manual_seed(-1 - self.seed * 1_000_003 - step)
+            draws = torch.rand(size, DRAWS, generator=generator)[positions]
+            images = recoloured(images, draws, self.recolour)
         given, _ = self.perturb(images, step, positions, size)
         weight = torch.tensor(batches.weight(step))
         return {**cast(dict[str, Tensor], batch), "image": images, "input": given, "weight": weight}

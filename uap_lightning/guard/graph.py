@@ -70,7 +70,9 @@ def to_program(guard: Guard, pixels: torch.dtype, *, half: bool) -> ExportedProg
         UapError: the guard is not from a folder, or no graph can hold its network or rectifier.
     """
     size = guard.defense.size
-    graph = GuardGraph(copy.deepcopy(guard) if half else guard).eval()
+    traced = copy.deepcopy(guard) if half else copy.copy(guard)
+    traced.bf16 = False  # what this device computes in is not part of the graph
+    graph = GuardGraph(traced).eval()
     if half:
         _halve(graph)
     images = torch.full((2, 3, size, size), 127, dtype=pixels)

@@ -102,13 +102,14 @@ class Guard(nn.Module):
             bgr: the network expects blue first.
             bf16: compute the rectifier in bf16 where the device has instructions for it, which
                 takes about half the time there; elsewhere it changes nothing. Network and
-                detector stay in full precision. What was measured was measured without it: meant
-                for rectifiers that predict what to remove, whose rounding is a fraction of a
-                pixel value, and not for those that draw the whole image.
+                detector stay in full precision. What was measured was measured without it. Only
+                for rectifiers that predict what to remove (``residual``), whose rounding is a
+                fraction of a pixel value.
 
         Raises:
             UapError: the folder is not whole, or the network does not take images of the size
-                that the defence was trained on, or returns no logits.
+                that the defence was trained on, or returns no logits; or ``bf16`` is asked of a
+                rectifier that draws the whole image.
 
         Warns:
             UserWarning: the network has another number of classes than the one that the defence
@@ -117,6 +118,11 @@ class Guard(nn.Module):
                 measured rates do.
         """
         defense = load_defense(folder)
+        if bf16 and not getattr(defense.rectifier, "residual", False):
+            raise UapError(
+                f"bf16 is true and the rectifier of {folder} ({defense.condition['rectifier']}) "
+                "draws the whole image, which bf16 has too few digits for: leave bf16=False."
+            )
         target = as_target(network, mean, std, bgr=bgr)
         weights = chain(target.model.parameters(), target.model.buffers())
         device = next((tensor.device for tensor in weights), torch.device("cpu"))
@@ -150,10 +156,10 @@ class Guard(nn.Module):
         Args:
             images: float N x 3 x H x W, 0-255, not checked.
         """
-        kind = images.device
-        with full_precision(kind):
-            if self.bf16 and pick_precision("auto", kind) == "bf16-mixed":
-                with torch.autocast(kind.type, torch.bfloat16):
+        device = images.device
+        with full_precision(device):
+            if self.bf16 and pick_precision("auto", device) == "bf16-mixed":
+                with torch.autocast(device.type, torch.bfloat16):
                     rectified: Tensor = self.rectifier(images).float()
             else:
                 rectified = self.rectifier(images)

@@ -226,9 +226,12 @@ class TrainingConfig:
                 f"rectifier.training.strengths is {strengths}: expected two factors above 0, the "
                 "smaller one first, such as [0.4,2.5], or null for perturbations as they are."
             )
-        if not 0 <= self.recolour <= 1:
+        share("rectifier.training.recolour", self.recolour)
+        if self.recolour and self.loss.cross_entropy:
             raise UapError(
-                f"rectifier.training.recolour is {self.recolour}: expected a share from 0 to 1."
+                f"rectifier.training.recolour is {self.recolour} and loss.cross_entropy "
+                f"{self.loss.cross_entropy}: expected one of them to be 0, because the class that "
+                "it asks for is that of the photograph in its own colours."
             )
         rate = self.optimizer.get("lr", 1.0)
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:

@@ -43,7 +43,7 @@ def serve(composed: DictConfig) -> None:
     check_port(cfg.host, cfg.port)
     device = pick_device(cfg.accelerator).type
     # Loaded here once, so that what does not fit is said before a worker begins.
-    guard = Guard.load(cfg.defense, build(cfg.network))
+    guard = Guard.load(cfg.defense, build(cfg.network), bf16=cfg.bf16)
     remembering(guard, cfg.store)
     short, names = short_side(guard, cfg.resize), read_names(cfg.class_names, guard)
     size = guard.defense.size

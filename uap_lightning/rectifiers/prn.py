@@ -71,6 +71,7 @@ class PRN(nn.Module):
         self.scale = scale
         self.output_scale = output_scale
         self.skip = skip
+        self.residual = skip
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         last = nn.Conv2d(tail_width, 3, tail_kernel, padding=tail_kernel // 2)

@@ -58,6 +58,8 @@ class ResidualPRN(nn.Module):
         UapError: one of them is out of its range.
     """
 
+    residual = True  # predicts what to add to the image
+
     def __init__(self, width: int = 32, blocks: int = 2) -> None:
         super().__init__()
         check_range("width", width, 1, 128)

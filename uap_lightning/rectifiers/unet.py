@@ -52,6 +52,8 @@ class UNet(nn.Module):
         UapError: it is out of its range.
     """
 
+    residual = True  # predicts what to subtract from the image
+
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         check_range("width", width, 1, 128)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.terminal import track
-from uap_lightning.data.colours import recoloured
+from uap_lightning.data.colours import DRAWS, recoloured
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.detectors import Detector, calibrate, fit_detector
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -31,7 +31,8 @@ class DetectorSample:
         harmless: share of the clean images that carry random signs (:func:`random_signed`), so
             that the detector lets these pass: the classifier bears them better than rectifying.
             Procedural perturbations that are random signs of each pixel stay perturbed ones.
-        recolour: share of the images that are given other colours before they are perturbed.
+        recolour: share of the images that are given other colours before they are perturbed;
+            those of ``held_out`` keep theirs.
     """
 
     max_images: int
@@ -73,7 +74,8 @@ def fit_on_crops(
         for step, block in enumerate(track(blocks, "Fitting the detector")):
             clean = crops.take(block.tolist()).to(device).float()
             if sample.recolour:
-                clean = recoloured(clean, generator, sample.recolour)
+                draws = torch.rand(len(block), DRAWS, generator=generator)
+                clean = recoloured(clean, draws, sample.recolour)
             images, perturbed = plain(clean, step)
             signed = (torch.rand(len(block), generator=generator) < sample.harmless).to(device)
             signed &= ~perturbed

@@ -19,7 +19,9 @@ class GuardPreprocessor(PreprocessorPyTorch):  # type: ignore[misc]
 
     def __init__(self, guard: Guard, *, soft_gate: bool = False) -> None:
         super().__init__(device_type=_device_type(guard), is_fitted=True, apply_fit=False)
-        self.guard = Guard(guard.network, guard.rectifier, guard.detector, soft_gate=soft_gate)
+        self.guard = Guard(
+            guard.network, guard.rectifier, guard.detector, soft_gate=soft_gate, bf16=guard.bf16
+        )
 
     def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:
         """What the network is given of images x (N x 3 x H x W, 0-255), and y as it is."""

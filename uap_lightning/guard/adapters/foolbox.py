@@ -27,6 +27,8 @@ def foolbox_model(guard: Guard, *, soft_gate: bool = False) -> PyTorchModel:
         guard: the defence; it stays on its device.
         soft_gate: let gradients through the decision; see :mod:`uap_lightning.guard.adapters`.
     """
-    attacked = Guard(guard.network, guard.rectifier, guard.detector, soft_gate=soft_gate)
+    attacked = Guard(
+        guard.network, guard.rectifier, guard.detector, soft_gate=soft_gate, bf16=guard.bf16
+    )
     model = GateAndNetwork(attacked).eval()
     return PyTorchModel(model, bounds=(0, 255), device=guard.network.mean.device)
