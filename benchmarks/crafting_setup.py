@@ -18,6 +18,7 @@ from uap_lightning.data.crops import CropDataset
 from uap_lightning.data.packaged import packaged_photographs
 from uap_lightning.data.photographs import Photograph
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.networks.caffe.googlenet_bvlc import googlenet_bvlc
 from uap_lightning.networks.efficientnet_lite import efficientnet_lite
 from uap_lightning.networks.weights import load_into, read_weights
 from uap_lightning.perturbations.ball import Ball
@@ -36,8 +37,9 @@ class Setup(NamedTuple):
 def options(description: str | None) -> argparse.ArgumentParser:
     """The options that the benchmarks have in common."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--network", choices=("efficientnet_lite0", "squeezenet"), required=True)
-    parser.add_argument("--weights", type=Path, help="of squeezenet: a state dict")
+    networks = ("efficientnet_lite0", "squeezenet", "googlenet")
+    parser.add_argument("--network", choices=networks, required=True)
+    parser.add_argument("--weights", type=Path, help="of squeezenet (a state dict) and googlenet")
     parser.add_argument("--images", type=Path, help="folder of photographs; packaged ones if not")
     parser.add_argument("--count", type=int, default=64, help="crafting images")
     parser.add_argument("--unseen", type=int, default=64, help="images to measure on")
@@ -53,6 +55,8 @@ def setup(arguments: argparse.Namespace) -> Setup:
     torch.set_num_threads(arguments.threads)
     if arguments.network == "squeezenet":
         network = squeezenet(arguments.weights)
+    elif arguments.network == "googlenet":
+        network = googlenet_bvlc(str(arguments.weights), cache_dir=str(arguments.cache))
     else:
         network = efficientnet_lite(0)
     network = network.to(pick_device(arguments.accelerator))
@@ -160,6 +164,32 @@ def plain_loop(
             block = images.take(numbers).to(network.mean)
             _ = say(block) != say(block + rho)
         yield rho[0].float().cpu()
+
+
+def plain_sga(
+    network: Stock, images: CropDataset, predictions: Tensor, norm: Ball, seed: int, steps: int
+) -> Tensor:
+    """SGA as its paper prints it (Liu et al., ICCV 2023, algorithm 1), of so many outer steps.
+
+    An outer step draws 40 images, walks from the perturbation over ten of them at a time by signed
+    gradients of the clamped cross-entropy, and follows the sign of all these gradients' sum.
+    """
+    large, small, step = 40, 10, norm.eps / 10
+    rho = torch.zeros(1, 3, images.size, images.size).to(network.mean)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        order = torch.randperm(len(images), generator=generator)[:large]
+        inner, total = rho, torch.zeros_like(rho)
+        for numbers in torch.split(order, small):
+            moved = inner.detach().requires_grad_()
+            logits = network(images.take(numbers.tolist()).to(rho) + moved)
+            label = predictions[numbers].to(rho.device)
+            loss = torch.nn.functional.cross_entropy(logits, label, reduction="none")
+            (gradient,) = torch.autograd.grad(loss.clamp_max(9.0).mean(), moved)
+            total += gradient
+            inner = norm.project(inner + step * gradient.sign())
+        rho = norm.project(rho + step * total.sign())
+    return rho[0].cpu()
 
 
 def plain_deepfool(network: nn.Module, image: Tensor) -> tuple[Tensor, int]:

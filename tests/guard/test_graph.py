@@ -17,6 +17,7 @@ from uap_lightning.guard.graph import OUTPUTS, describe, to_onnx, to_program, to
 from uap_lightning.guard.guard import Guard
 from uap_lightning.jobs.export import export
 from uap_lightning.networks import TargetNetwork
+from uap_lightning.rectifiers import FastPRN
 
 # A process that has onnxruntime and no PyTorch: it answers batches of several lengths.
 BARE = """
@@ -73,6 +74,20 @@ def test_one_onnx_file_answers_as_the_guard_does_in_onnxruntime_alone(guard, def
     with pytest.raises(UapError, match=r"guard\.onnx exists"):
         export(composed("export", *options))
     assert len(in_onnxruntime(x)[0].files) == 16
+
+
+def test_the_fast_prn_is_the_same_in_onnxruntime_with_cells_at_the_borders(guard, images):
+    """Its padding and its strides have forms of their own there."""
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    guard.rectifier = FastPRN(width=8, coarse=8, blocks=1).eval()
+    torch.nn.init.normal_(guard.rectifier.tail.weight, std=0.1)
+    x = images.take(range(5)).float()
+    Path("guard.onnx").write_bytes(to_onnx(to_program(guard, torch.float32, half=False), {}))
+    found, _ = in_onnxruntime(x)
+    expected = guard.rectifier(x).detach()
+    assert (expected - x).abs().max() > 1
+    np.testing.assert_allclose(found["rectified5"], expected.numpy(), atol=1e-3)
 
 
 def spoilt(images):

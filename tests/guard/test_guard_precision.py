@@ -50,7 +50,9 @@ def test_bf16_computes_the_rectifier_alone_in_bf16_and_only_where_the_device_can
         assert 0 < off < 0.01 * (exact.rectified - x).abs().max() if native else off == 0
 
 
-@pytest.mark.parametrize("name", ["prn_residual", "prn", "prn_printed", "unet", "jpeg"])
+@pytest.mark.parametrize(
+    "name", ["prn_residual", "prn_general_fast", "prn", "prn_printed", "unet", "jpeg"]
+)
 def test_bf16_is_refused_for_a_rectifier_that_draws_the_whole_image(name, network, tmp_path):
     model = typed_config("train", "network=tiny", "norm=l2", f"rectifier={name}").rectifier.model
     arguments = {"rectifier": arguments_of(model), "detector": {}}

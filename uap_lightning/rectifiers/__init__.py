@@ -12,6 +12,7 @@ from uap_lightning.rectifiers.baselines import (
 )
 from uap_lightning.rectifiers.bilateral import Bilateral
 from uap_lightning.rectifiers.prn import PRN
+from uap_lightning.rectifiers.prn_fast import FastPRN
 from uap_lightning.rectifiers.prn_residual import ResidualPRN
 from uap_lightning.rectifiers.unet import UNet
 
@@ -20,6 +21,7 @@ RECTIFIERS = Registry(
     "rectifier",
     prn=PRN,
     prn_residual=ResidualPRN,
+    prn_fast=FastPRN,
     unet=UNet,
     identity=Identity,
     jpeg=JPEG,
@@ -38,6 +40,7 @@ __all__ = [
     "Bilateral",
     "BitDepth",
     "DCTCompression",
+    "FastPRN",
     "Gaussian",
     "Identity",
     "Median",

@@ -108,10 +108,21 @@ def feature_distance(
     distances = []
     for aim, found in zip(aims, features(network, layers, rectified), strict=True):
         aim = aim.float()
-        deviation = aim.std(dim=(0, 2, 3), keepdim=True, correction=0)
+        deviation = _deviation(aim)
         deviation = deviation.clamp_min(_LEAST * deviation.mean() + _LEAST)
-        distances.append(((found.float() - aim) / deviation).abs().mean())
+        distance = (found.float() - aim).abs().mean((0, 2, 3))
+        distances.append((distance / deviation).mean())
     return torch.stack(distances).mean()
+
+
+def _deviation(maps: Tensor) -> Tensor:
+    """The standard deviation of each map (N x C x H x W to C), from its norm and mean.
+
+    PyTorch's own takes four times as long on maps that lie pixel by pixel in memory.
+    """
+    count = maps.numel() / maps.shape[1]
+    squares = torch.linalg.vector_norm(maps, dim=(0, 2, 3)).square() / count
+    return (squares - maps.mean((0, 2, 3)).square()).clamp_min(0).sqrt()
 
 
 def _remove(hooks: list[RemovableHandle]) -> None:
