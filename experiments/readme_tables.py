@@ -115,9 +115,8 @@ def tables() -> dict[str, str]:
         found["attackers"] = attackers_table(protocols)
     if (RESULTS / "stream_hidden.json").is_file():
         hidden = RESULTS / "stream_hidden.json"
-        found["hidden"] = memory_table(hidden, "Weight of hiding", "weight-")
-    if (RESULTS / "stream_adaptive.json").is_file():
-        adaptive = RESULTS / "stream_adaptive.json"
+        found["hidden"] = memory_table([hidden], "Weight of hiding", "weight-")
+    if adaptive := sorted((RESULTS / "stream_adaptive").glob("*.json")):
         found["adaptive_memory"] = memory_table(adaptive, "Crafted against")
     if any((RESULTS / "unseen").glob("*.json")):
         found["unseen"] = unseen_table(RESULTS / "unseen")
@@ -232,7 +231,8 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.hidden is not None:
         take_stream(chosen.hidden, RESULTS / "stream_hidden.json")
     if chosen.remembered is not None:
-        take_stream(chosen.remembered, RESULTS / "stream_adaptive.json")
+        name = f"{{network}}-{{size}}-{chosen.remembered.parent.name}.json"
+        take_stream(chosen.remembered, RESULTS / "stream_adaptive" / name)
     if chosen.unseen is not None:
         name = f"{{network}}-{{size}}-{chosen.unseen.parent.name}.json"
         take_stream(chosen.unseen, RESULTS / "unseen" / name)

@@ -79,15 +79,17 @@ def _left(windows: list[dict[str, Any]], key: str) -> str:
     return f"{rate:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def memory_table(file: Path, called: str, prefix: str = "") -> str:
+def memory_table(files: Sequence[Path], called: str, prefix: str = "") -> str:
     """A line for each perturbation of a bank of its own, as of :func:`stream_table`.
 
     Args:
-        file: results of experiments.stream.
+        files: results of experiments.stream, for the same numbers of attacked images.
         called: what the first column holds: the banks' names, without ``prefix``.
         prefix: of these names.
     """
-    points = json.loads(file.read_text(encoding="utf-8"))["points"]
+    points = [
+        point for file in files for point in json.loads(file.read_text(encoding="utf-8"))["points"]
+    ]
     counts = sorted({point["seen"] for point in points if point["seen"] > 0})
     columns = {0: "no defence", **{count: str(count) for count in counts}, -1: "known"}
     lines = [f"| {called} | {' | '.join(columns.values())} |"]

@@ -23,7 +23,7 @@ from uap_lightning.perturbations.ball import Ball
 NAMES = pretrained.names()
 
 
-def test_there_is_one_and_the_command_tells_where_it_lies():
+def test_the_command_tells_where_each_of_them_lies():
     assert NAMES
     done = subprocess.run(
         [sys.executable, "-m", "uap_lightning.pretrained"],
@@ -49,7 +49,8 @@ def test_each_is_whole_small_and_named_after_what_it_is(name):
     folder = pretrained.folder(name)
     defense = load_defense(folder)
     condition = defense.condition
-    assert name == f"{condition['train_network']}-{defense.size}-{condition['train_norm']}"
+    kind = {"prn_general_medium": "", "prn_general_fast": "-fast"}[str(condition["rectifier"])]
+    assert name == f"{condition['train_network']}-{defense.size}-{condition['train_norm']}{kind}"
     assert (folder / CARD).is_file()
     assert sum(file.stat().st_size for file in folder.iterdir()) < 8 * 2**20
     trained_on = json.loads((folder / TRAINED_ON).read_text())
@@ -61,10 +62,11 @@ def test_each_is_whole_small_and_named_after_what_it_is(name):
     )
 
 
-def test_it_leaves_photographs_alone_and_protects_from_what_it_has_not_seen():
+@pytest.mark.parametrize("name", NAMES)
+def test_it_leaves_photographs_alone_and_protects_from_what_it_has_not_seen(name):
     """A perturbation that is crafted here, on photographs of which none is tested on."""
     network = efficientnet_lite(0)
-    guard = Guard.load(pretrained.folder("efficientnet_lite0-224-linf"), network)
+    guard = Guard.load(pretrained.folder(name), network)
     split = packaged_photographs()
     train, test = (
         torch.stack([middle(photo.path) for photo in part if photo.label is not None])

@@ -112,10 +112,15 @@ def test_new_results_are_taken_without_paths(monkeypatch):
     run = Path("runs/general-linf/results.json")
     point = {"pattern": "mine/test-0000", "relative": 91.25, "ci95": [80.0, 99.0]}
     points = [{**point, "seen": seen} for seen in (0, -1, 4)]
-    Path("stream.json").write_text(json.dumps({"command": "python -m y", "points": points}))
-    words = ["--unseen", str(file), "--adaptive", str(run), "--remembered", "stream.json"]
-    readme_tables.main(words)
-    assert "| mine | 91.2 [80.0, 99.0] | 91.2 [80.0, 99.0] |" in page.read_text()
+    for size in (64, 96):  # a line for each file
+        points = [{**found, "pattern": f"mine-{size}/test-0000"} for found in points]
+        content = {"command": "python -m y", "points": points, "network": "tiny", "size": size}
+        write(f"runs/stream-{size}", content)
+    words = ["--unseen", str(file), "--adaptive", str(run)]
+    readme_tables.main([*words, "--remembered", "runs/stream-64/results.json"])
+    readme_tables.main(["--remembered", "runs/stream-96/results.json"])
+    assert "| mine-96 |" in page.read_text()
+    assert "| mine-64 | 91.2 [80.0, 99.0] | 91.2 [80.0, 99.0] |" in page.read_text()
     taken = json.loads(Path("results/unseen/tiny-64-u.json").read_text())
     assert taken["command"] == "python -m x --patterns banks"
     assert Path("results/adaptive/general-linf.json").is_file()

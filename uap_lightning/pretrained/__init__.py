@@ -10,7 +10,8 @@ _HERE = Path(__file__).parent
 def names() -> list[str]:
     """Names of the defences that there are, such as ``efficientnet_lite0-224-linf``.
 
-    A name tells the classifier, the side of the images in pixels, and the norm.
+    A name tells the classifier, the side of the images in pixels, the norm, and ``fast`` where the
+    rectifier is the small one.
     """
     return sorted(record.parent.name for record in _HERE.glob("*/defense.json"))
 
