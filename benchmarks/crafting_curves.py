@@ -2,8 +2,8 @@
 
 Each engine is run anew at growing budgets (gradient steps, or images gone through once, then more
 passes) while twice the seconds of the last run are within its limit; a run is a point. The plain
-loop, which can be looked at while it goes on, runs once. The peers are it, SGA as its paper prints
-it, and ART's UniversalPerturbation with DeepFool (10 iterations, 10 gradients, epsilon 0.02). ART
+loop, which can be looked at while it goes on, runs once. The peers are it, a simple form of SGA,
+and ART's UniversalPerturbation with DeepFool (10 iterations, 10 gradients, epsilon 0.02). ART
 multiplies its DeepFool steps by the range of the pixels: on a network that takes 0-255, as here,
 its perturbations saturate soon and fool sooner than those of the plain loop.
 For each peer, the time it needs for its highest level is compared with the least time in which one
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from art.attacks.evasion import UniversalPerturbation
 from art.estimators.classification import PyTorchClassifier
-from crafting_setup import LINF, Setup, Stock, Subset, options, plain_loop, plain_sga, setup
+from crafting_setup import LINF, Setup, Stock, Subset, options, plain_loop, setup, simple_sga
 from matplotlib import pyplot
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ from uap_lightning.attacks.deepfool_uap_batched import deepfool_uap_batched
 from uap_lightning.attacks.fooling import fooling_ratio
 
 Curve = list[tuple[float, float]]
-PEERS = ("ART", "plain SGA", "plain loop")
+PEERS = ("ART", "simple SGA", "plain loop")
 
 
 def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
@@ -97,8 +97,8 @@ def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
         steps, as_there = 2 * 2**budget, {"prior": "none", "depth": 1.0}
         return data_free(network, craft, predictions, LINF, 0, steps=steps, **as_there).rho  # type: ignore[arg-type]
 
-    def printed_sga(budget: int) -> Tensor:
-        return plain_sga(stock, craft, predictions, LINF, 0, steps=2**budget)
+    def small_sga(budget: int) -> Tensor:
+        return simple_sga(stock, craft, predictions, LINF, 0, steps=2**budget)
 
     return {
         "cosine_uap": gradient,
@@ -106,7 +106,7 @@ def engines(found: Setup) -> dict[str, Callable[[int], Tensor]]:
         "data_free": free,
         "deepfool_uap_batched": batched,
         "deepfool_uap": exact,
-        "plain SGA": printed_sga,
+        "simple SGA": small_sga,
         "ART": art,
     }
 

@@ -56,7 +56,8 @@ def setup(arguments: argparse.Namespace) -> Setup:
     if arguments.network == "squeezenet":
         network = squeezenet(arguments.weights)
     elif arguments.network == "googlenet":
-        network = googlenet_bvlc(str(arguments.weights), cache_dir=str(arguments.cache))
+        weights = None if arguments.weights is None else str(arguments.weights)
+        network = googlenet_bvlc(weights, cache_dir=str(arguments.cache))
     else:
         network = efficientnet_lite(0)
     network = network.to(pick_device(arguments.accelerator))
@@ -166,13 +167,14 @@ def plain_loop(
         yield rho[0].float().cpu()
 
 
-def plain_sga(
+def simple_sga(
     network: Stock, images: CropDataset, predictions: Tensor, norm: Ball, seed: int, steps: int
 ) -> Tensor:
-    """SGA as its paper prints it (Liu et al., ICCV 2023, algorithm 1), of so many outer steps.
+    """SGA (Liu et al., ICCV 2023) in a simple form, of so many outer steps.
 
     An outer step draws 40 images, walks from the perturbation over ten of them at a time by signed
-    gradients of the clamped cross-entropy, and follows the sign of all these gradients' sum.
+    gradients of the clamped cross-entropy, and follows the sign of all these gradients' sum. Its
+    authors draw 250 images, from which they take ten a hundred times.
     """
     large, small, step = 40, 10, norm.eps / 10
     rho = torch.zeros(1, 3, images.size, images.size).to(network.mean)

@@ -148,10 +148,13 @@ def check_function(entry: Entry, images: Tensor) -> None:
 
 
 def tested_on(setting: Setting, strengths: Sequence[float]) -> str:
-    """A digest of what a place is tested on: only like is compared with like."""
-    patterns = {name: identities(rho[None])[0] for name, (rho, _) in setting.patterns.items()}
+    """A digest of what a place is tested on: only like is compared with like.
+
+    What a perturbation's bank is called, and the order of anything, are no part of it.
+    """
+    patterns = [identities(rho[None])[0] for rho, _ in setting.patterns.values()]
     photographs = [content_of(image.numpy().tobytes()) for image in setting.images]
-    return digest_of([sorted(photographs), patterns, list(strengths)])
+    return digest_of([sorted(photographs), sorted(patterns), list(strengths)])
 
 
 @torch.no_grad()

@@ -201,6 +201,8 @@ def test_what_it_was_tested_on_are_photographs_perturbations_and_strengths(setti
     known = leaderboard.tested_on(one, [1.0])
     order = torch.randperm(60)
     assert leaderboard.tested_on(replace(one, images=one.images[order]), [1.0]) == known
+    called = replace(one, patterns={"b": (rho, "inf")})
+    assert leaderboard.tested_on(called, [1.0]) == known  # whatever its bank is called
     assert leaderboard.tested_on(one, [1.0, 2.5]) != known
     assert leaderboard.tested_on(replace(one, images=one.images[1:]), [1.0]) != known
     other = {"a": (rho * torch.linspace(0, 1, 64), "inf")}

@@ -136,7 +136,7 @@ def test_what_hides_stands_beside_its_weight(tmp_path):
     file = tmp_path / "hidden.json"
     file.write_text(json.dumps({"points": points}))
     head, _, first, second = stream_tables.memory_table(
-        file, "Weight of hiding", "weight-"
+        [file], "Weight of hiding", "weight-"
     ).splitlines()
     assert head == "| Weight of hiding | no defence | 8 | known |"
     assert first == "| 0" + " | 70.0 [1.0, 2.0]" * 3 + " |"

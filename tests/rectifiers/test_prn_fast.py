@@ -13,6 +13,17 @@ def test_it_starts_as_the_identity_at_any_size(size):
     assert torch.equal(FastPRN(width=8, coarse=8, blocks=1)(x), x)
 
 
+def test_other_sides_are_continued_by_their_edge_and_cut_off_again():
+    torch.manual_seed(0)
+    prn = FastPRN(width=8, coarse=8, blocks=1)
+    torch.nn.init.normal_(prn.tail.weight, std=0.1)
+    x = torch.rand(2, 3, 15, 13) * 255
+    whole = torch.cat([x, x[..., -1:].expand(-1, -1, -1, 3)], 3)
+    whole = torch.cat([whole, whole[..., -1:, :]], 2)
+    assert (prn(x) - x).abs().max() > 1
+    assert torch.equal(prn(x), prn(whole)[..., :15, :13])
+
+
 def test_it_stays_in_range_and_corrects_something():
     torch.manual_seed(0)
     prn = FastPRN(width=8, coarse=8, blocks=1)

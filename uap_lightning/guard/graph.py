@@ -92,7 +92,7 @@ def to_program(guard: Guard, pixels: torch.dtype, *, half: bool) -> ExportedProg
 
 def _halve(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d | nn.Linear):
+        if isinstance(child, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             setattr(module, name, HalfLayer(child))
         elif not isinstance(child, nn.MultiheadAttention):  # it reads its layers' weights itself
             _halve(child)

@@ -116,13 +116,13 @@ def feature_distance(
 
 
 def _deviation(maps: Tensor) -> Tensor:
-    """The standard deviation of each map (N x C x H x W to C), from its norm and mean.
+    """The standard deviation of each map (N x C x H x W to C), as a norm.
 
     PyTorch's own takes four times as long on maps that lie pixel by pixel in memory.
     """
+    centred = maps - maps.mean((0, 2, 3), keepdim=True)
     count = maps.numel() / maps.shape[1]
-    squares = torch.linalg.vector_norm(maps, dim=(0, 2, 3)).square() / count
-    return (squares - maps.mean((0, 2, 3)).square()).clamp_min(0).sqrt()
+    return torch.linalg.vector_norm(centred, dim=(0, 2, 3)) / count**0.5
 
 
 def _remove(hooks: list[RemovableHandle]) -> None:
