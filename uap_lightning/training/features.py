@@ -122,7 +122,8 @@ def _deviation(maps: Tensor) -> Tensor:
     """
     centred = maps - maps.mean((0, 2, 3), keepdim=True)
     count = maps.numel() / maps.shape[1]
-    return torch.linalg.vector_norm(centred, dim=(0, 2, 3)) / count**0.5
+    length: Tensor = torch.linalg.vector_norm(centred, dim=(0, 2, 3))
+    return length / math.sqrt(count)
 
 
 def _remove(hooks: list[RemovableHandle]) -> None:
