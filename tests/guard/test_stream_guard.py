@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from tests.guard.streamed import attacked, logo, noise, perturbation
 from tests.guard.walking import suspected, walk
 from tests.tiny import scenes
+from uap_lightning.guard import known
 from uap_lightning.guard.stream_guard import StreamGuard
+from uap_lightning.streams import verification
 from uap_lightning.streams.store import PatternStore
 
 
@@ -47,6 +49,37 @@ def test_an_unknown_perturbation_is_subtracted_from_its_fourth_image_on(whitener
     expected = (stream[-6].float() - suspect.pattern).clamp(0, 255)
     assert torch.equal(last.given[0], expected)
     torch.testing.assert_close(last.logits, single.network(last.given))
+
+
+def test_what_did_harm_is_verified_again_when_its_images_have_doubled(
+    whitener, single, monkeypatch
+):
+    given = []
+
+    def counted(predict, pattern, clean):
+        [(_, suspect, _)] = guard.found()
+        given.append((suspect.estimated, len(clean)))
+        return verification.verify(predict, pattern, clean)
+
+    monkeypatch.setattr(known, "verify", counted)
+    guard, rho = StreamGuard(single, whitener), perturbation()
+    stream = scenes(130, seed=2)
+    stream[:108:2] = attacked(stream[:108:2], rho)
+    for image in stream[:108]:
+        guard(image[None])
+    # On the images that carried it, and as many others as came in between.
+    assert given == [(4, 7), (8, 15), (16, 31), (32, 63)]
+    # The estimates in between are used all the same, here the one of 48 images.
+    [(_, suspect, verdict)] = guard.found()
+    assert verdict.harmful
+    assert suspect.estimated == 48
+    carrier = attacked(scenes(1, seed=5), rho)
+    expected = (carrier.float() - suspect.pattern).clamp(0, 255)
+    assert torch.equal(guard(carrier).given, expected)
+    for image in attacked(stream[108:], rho):
+        guard(image[None])
+    # 32 of either kind at most.
+    assert given[4:] == [(64, 64)]
 
 
 def test_a_perturbation_that_is_moved_anew_for_each_image_is_subtracted_where_it_lies(

@@ -21,13 +21,14 @@ log = logging.getLogger(__name__)
 
 # Images from which an estimate is good enough to be subtracted.
 SUBTRACT_FROM = TEMPLATE_FROM
-# Clean images of the stream that a pattern is verified on at most, beside those that carried it.
+# Clean images of the stream that a pattern is verified on at most, and as many that carried it:
+# three predictions of each hold up the batch in which a pattern is found.
 _REFERENCES = 32
 
 
 @dataclass(eq=False)
 class Found:
-    """A suspect with its name and what verification said of its latest estimate."""
+    """A suspect with its name and what verification said of it."""
 
     suspect: Suspect
     name: str
@@ -159,7 +160,10 @@ class KnownPatterns:
                 continue
             if suspect.estimated < SUBTRACT_FROM:
                 continue
-            found.verdict = verify(predict, suspect.pattern, _references(suspect, discovery))
+            # A better estimate of what did harm does harm: looked at anew when images have doubled.
+            doubled = suspect.estimated.bit_length() > found.verified.bit_length()
+            if found.verdict is None or not found.verdict.harmful or doubled:
+                found.verdict = verify(predict, suspect.pattern, _references(suspect, discovery))
             found.verified = suspect.estimated
             suspect.harmful = found.verdict.harmful
             changed = True
@@ -214,6 +218,7 @@ def _references(suspect: Suspect, discovery: Discovery) -> Tensor:
     """Images without the pattern: its own with it subtracted, and the latest unsuspected."""
     assert suspect.pattern is not None
     pattern = suspect.pattern
-    cleaned = (suspect.images.to(pattern.device).float() - pattern).clamp(0, 255)
+    carriers = suspect.images[-_REFERENCES:].to(pattern.device).float()
+    cleaned = (carriers - pattern).clamp(0, 255)
     latest = list(discovery.memory.whole.values())[-_REFERENCES:]
     return torch.cat([cleaned, *(image.to(pattern.device).float()[None] for image in latest)])

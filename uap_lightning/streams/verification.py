@@ -21,7 +21,8 @@ class Verdict:
     Attributes:
         harmful: it changes at least 15 % of the predictions.
         changed: share of the reference images whose prediction it changes, 0-1.
-        control: likewise of the same pattern with its phases scrambled, the mean of four.
+        control: likewise of the same pattern with its phases scrambled in four ways, each of which
+            is added to a fourth of the images.
         kind: ``adversarial`` where it is harmful, more so than the scrambled one; ``noise`` where
             any pattern of its spectrum is as harmful; else what it looks like: ``local`` (a logo, a
             watermark), ``border`` (a frame, bars), ``grid of 8`` (blocks of JPEG), ``faint`` (the
@@ -51,12 +52,13 @@ def verify(predict: Callable[[Tensor], Tensor], pattern: Tensor, clean: Tensor) 
     images = clean.float()
     before = predict(images)
 
-    def changes(rho: Tensor) -> int:
-        return int((predict((images + rho).clamp(0, 255)) != before).sum())
+    def changes(added: Tensor) -> int:
+        return int((predict((images + added).clamp(0, 255)) != before).sum())
 
+    # Four scrambled patterns cost as many predictions as one: each is added to a fourth.
+    disguised = torch.stack([scrambled(pattern, seed) for seed in range(_SCRAMBLES)])
     count, found = len(images), changes(pattern)
-    control = sum(changes(scrambled(pattern, seed)) for seed in range(_SCRAMBLES))
-    control_share = control / (count * _SCRAMBLES)
+    control_share = changes(disguised[torch.arange(count) % _SCRAMBLES]) / count
 
     harmful = found / count >= HARMFUL
     chance = float(binom.sf(found - 1, count, control_share))
