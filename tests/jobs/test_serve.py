@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 
 from tests.tiny import composed
 from uap_lightning.core.errors import UapError
@@ -43,6 +44,14 @@ def test_each_worker_computes_its_rectifier_as_the_settings_say(defense):
     for bf16 in (True, False):
         answers = job.answering(str(defense), network, None, [], bf16, "cpu")
         assert answers.guard.bf16 is bf16
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_on_a_processor_without_it_is_told(native, defense, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    with pytest.raises(UapError, match="no whitener"):  # it ends there, after the warning
+        job.serve(composed("serve", *WORDS, "bf16=true", "store=patterns"))
+    assert ("this cpu has no instructions for it" in caplog.text) is not native
 
 
 @pytest.mark.parametrize("module", ["litserve", "prometheus_client"])

@@ -130,6 +130,19 @@ def test_what_lightning_refuses_is_told_in_a_sentence(setting):
         build_trainer(typed_config("train", *QUICK_TRAIN, setting))
 
 
+@pytest.mark.parametrize(
+    ("native", "precision", "told"),
+    [(False, "bf16-mixed", True), (True, "bf16-mixed", False), (False, "auto", False)],
+)
+def test_bf16_on_a_processor_without_it_is_told(native, precision, told, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    words = ("rectifier=prn_residual", f"rectifier.training.precision={precision}")
+    cfg = typed_config("train", *QUICK_TRAIN, *words)
+    trainer = build_trainer(cfg, training=cfg.rectifier.training, crops=8)
+    assert trainer.precision == ("bf16-mixed" if precision == "bf16-mixed" else "32-true")
+    assert ("has no instructions for bf16" in caplog.text) is told
+
+
 def test_the_config_makes_or_names_the_bank():
     cfg = typed_config("craft", *TINY, "bank.train=1", "bank.test=1")
     data, network = load_data_and_network(cfg)

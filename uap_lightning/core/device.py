@@ -48,12 +48,15 @@ def pick_device(accelerator: str) -> torch.device:
     raise UapError(f"accelerator is {accelerator} and no GPU is visible: set accelerator=cpu.")
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16; elsewhere it is imitated, which is slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
 def pick_precision(precision: str, device: torch.device) -> str:
-    """Lightning's precision; ``auto`` is bf16-mixed where ``device`` computes it natively."""
+    """Lightning's precision; ``auto`` is bf16-mixed where ``device`` has instructions for it."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return "bf16-mixed" if native else "32-true"
+    return "bf16-mixed" if computes_bf16(device) else "32-true"

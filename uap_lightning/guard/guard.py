@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from uap_lightning.core.device import pick_precision
+from uap_lightning.core.device import computes_bf16
 from uap_lightning.core.errors import UapError
 from uap_lightning.guard.defense_folder import Defense, load_defense
 from uap_lightning.networks import TargetNetwork, check_images
@@ -158,7 +158,7 @@ class Guard(nn.Module):
         """
         device = images.device
         with full_precision(device):
-            if self.bf16 and pick_precision("auto", device) == "bf16-mixed":
+            if self.bf16 and computes_bf16(device):
                 with torch.autocast(device.type, torch.bfloat16):
                     rectified: Tensor = self.rectifier(images).float()
             else:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from uap_lightning.core.device import pick_device
+from uap_lightning.core.device import computes_bf16, pick_device
 from uap_lightning.core.errors import UapError
 from uap_lightning.guard.guard import Guard
 from uap_lightning.guard.stream_guard import StreamGuard
@@ -41,7 +41,12 @@ def serve(composed: DictConfig) -> None:
     """Serve until interrupted."""
     cfg = typed(composed, ServeConfig)
     check_port(cfg.host, cfg.port)
-    device = pick_device(cfg.accelerator).type
+    device = pick_device(cfg.accelerator)
+    if cfg.bf16 and not computes_bf16(device):
+        log.warning(
+            "bf16 is true and this %s has no instructions for it: the rectifier stays in float32.",
+            device.type,
+        )
     # Loaded here once, so that what does not fit is said before a worker begins.
     guard = Guard.load(cfg.defense, build(cfg.network), bf16=cfg.bf16)
     remembering(guard, cfg.store)
@@ -61,7 +66,7 @@ def serve(composed: DictConfig) -> None:
         api = GuardAPI(make, cfg.batch_size, cfg.wait, threads)
         receiver = Receiver(size, short, cfg.limits.bytes, cfg.limits.pixels)
         limits = (cfg.limits.waiting, cfg.limits.seconds)
-        made = server(api, receiver, device, cfg.workers, *limits)
+        made = server(api, receiver, device.type, cfg.workers, *limits)
         log.info(
             "Serving on http://%s:%d: POST /predict, GET /health, GET /metrics; Ctrl-C ends it",
             f"[{cfg.host}]" if ":" in cfg.host else cfg.host,

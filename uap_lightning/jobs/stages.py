@@ -20,7 +20,7 @@ from uap_lightning.attacks.fooling import Chosen, clean_predictions
 from uap_lightning.attacks.recipe import Recipe
 from uap_lightning.attacks.registry import recorded
 from uap_lightning.attacks.universal import Attack
-from uap_lightning.core.device import is_first, pick_device, pick_precision
+from uap_lightning.core.device import computes_bf16, is_first, pick_device, pick_precision
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import digest_of, read_tensors, write_tensors
 from uap_lightning.core.terminal import console
@@ -187,7 +187,14 @@ def build_trainer(
     Raises:
         UapError: Lightning refuses an argument.
     """
-    precision = training.precision if training else "32-true"
+    device = pick_device(cfg.accelerator)
+    precision = pick_precision(training.precision if training else "32-true", device)
+    if precision == "bf16-mixed" and not computes_bf16(device):
+        log.warning(
+            "rectifier.training.precision is bf16-mixed and this %s has no instructions for bf16, "
+            "so every step takes longer: expected auto or 32-true.",
+            device.type,
+        )
     if is_first():
         # Lightning takes a number that a job script hands on for this process's own.
         setattr(rank_zero_only, "rank", 0)  # noqa: B010 - declared as a plain function
@@ -198,7 +205,7 @@ def build_trainer(
     return build(
         cfg.trainer,
         Trainer,
-        precision=pick_precision(precision, pick_device(cfg.accelerator)),
+        precision=precision,
         gradient_clip_val=training.gradient_clip if training else None,
         callbacks=[*callbacks, *(build(node, Callback) for node in nodes.values())],
         enable_progress_bar="progress" in nodes,
