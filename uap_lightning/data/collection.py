@@ -141,7 +141,7 @@ def load_collection(
     if validation_share:
         chosen = {training[n] for n in share_of(training, validation_share, seed + 1)}
         held = with_copies(chosen, photographs, contents)
-        training = [number for number in training if number not in set(held)]
+        training = sorted(set(training) - set(held))
     chosen = {training[n] for n in share_of(training, craft_share, seed)}
     crafted = with_copies(chosen, photographs, contents)
     copies = len(contents) - len(set(contents))
@@ -163,7 +163,7 @@ def load_collection(
     def crops(numbers: list[int], count: int) -> CropDataset:
         return CropDataset(cache, numbers, [labels[n] for n in numbers], crop, count, seed)
 
-    others = [number for number in training if number not in set(crafted)]
+    others = sorted(set(training) - set(crafted))
     tested_on = {contents[number]: photographs[number].name for number in tested}
     return Collection(
         craft=crops(crafted, craft_crops),
