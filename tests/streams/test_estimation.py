@@ -1,5 +1,8 @@
 """The pattern that images share, against the pattern that was added and the plain mean."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from tests.tiny import scenes
 from uap_lightning.core.errors import UapError
 from uap_lightning.streams import estimation
 from uap_lightning.streams.estimation import estimate
+from uap_lightning.streams.whitening import opponent
 
 
 def pattern(seed=0, eps=10.0):
@@ -93,6 +97,55 @@ def test_the_equations_are_solved(monkeypatch):
                     matrix += weight * difference.outer(difference)
         expected = torch.linalg.solve(matrix, right[colour].flatten())
         torch.testing.assert_close(found[colour].flatten(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_derivative_counts_by_what_lies_around_it_in_its_image(monkeypatch):
+    """Weights and right side of the second round, pixel by pixel."""
+    size, count, chance = 5, 3, torch.Generator().manual_seed(1)
+    guess = torch.randn(3, size, size, generator=chance)
+    images = torch.randint(1, 255, (count, 3, size, size), generator=chance).to(torch.uint8)
+    images[0, 1, 2, 2], images[1, 0, 0, 3] = 0, 255
+    given = []
+
+    def solved(weights, right, *_):
+        given.append((torch.stack(weights), right))
+        return guess
+
+    monkeypatch.setattr(estimation, "_solve", solved)
+    estimate(images)
+    rotation = opponent()
+    colours = torch.einsum("dc,nchw->ndhw", rotation, images.float()).numpy()
+    whole = ((images > 0) & (images < 255)).all(1).numpy()
+    neighbours = ((0, 1), (1, 0), (1, 1), (1, -1))
+    weights, right = np.zeros((4, 3, size, size)), np.zeros((3, size, size))
+    for k, (down, along) in enumerate(neighbours):
+        for n in range(count):
+            slopes, left = np.zeros((2, 3, size, size))
+            known = np.zeros((size, size))
+            for row, column in np.ndindex(size, size):
+                to = (row + down, column + along)
+                if max(to) < size and min(to) >= 0:
+                    known[row, column] = whole[n, row, column] and whole[n, *to]
+                    slopes[:, row, column] = colours[n, :, *to] - colours[n, :, row, column]
+                    slope = guess[:, *to] - guess[:, row, column]
+                    left[:, row, column] = slopes[:, row, column] - slope.numpy()
+            for row, column in np.ndindex(size, size):
+                if not known[row, column]:
+                    continue
+                # Beyond the edge, the pixels at it are taken again.
+                around = [
+                    (min(max(row + i, 0), size - 1), min(max(column + j, 0), size - 1))
+                    for i, j in product((-1, 0, 1), repeat=2)
+                ]
+                seen = sum(known[place] for place in around)
+                square = sum(known[place] * left[:, *place] ** 2 for place in around)
+                weight = 1 / (1.5 * square / seen + 0.7**2)  # 1.5 = 3 / (3 - 1) images
+                weights[k, :, row, column] += weight
+                right[:, row, column] -= weight * slopes[:, row, column]
+                right[:, row + down, column + along] += weight * slopes[:, row, column]
+    found = given[1]
+    np.testing.assert_allclose(found[0], weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[1], right, rtol=1e-4, atol=1e-4)
 
 
 def test_one_image_tells_nothing():
