@@ -31,7 +31,7 @@ from uap_lightning.perturbations.ball import Ball
 from uap_lightning.perturbations.sampling import PerturbationSampler
 from uap_lightning.rectifiers import PRN, ResidualPRN
 from uap_lightning.streams.whitening import Whitener
-from uap_lightning.training.module import charbonnier
+from uap_lightning.training.losses import charbonnier
 
 _TRAINING = 200_000 * 5  # images of the paper's training
 _LINF = Ball(float("inf"), 10.0)

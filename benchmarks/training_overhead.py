@@ -22,12 +22,12 @@ from uap_lightning.core.device import pick_device, pick_precision
 from uap_lightning.data import TrainingDataModule
 from uap_lightning.jobs.building import build_module, build_parts
 from uap_lightning.jobs.config import build, find_conf, register_schemas, typed
-from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.schema import TrainConfig
 from uap_lightning.jobs.stages import build_trainer, load_data_and_network
+from uap_lightning.jobs.training_groups import TrainingConfig
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.sampling import PerturbationSampler
-from uap_lightning.training.module import charbonnier
+from uap_lightning.training.losses import charbonnier
 
 
 def config(steps: int, folder: str) -> TrainConfig:

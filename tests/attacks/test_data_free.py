@@ -4,10 +4,17 @@ import math
 
 import pytest
 import torch
+from hypothesis import given as drawn_from
+from hypothesis import strategies as st
 
 from tests.tiny import convolutional, photographs
 from uap_lightning.attacks import data_free as module
-from uap_lightning.attacks.data_free import data_free, received_activations
+from uap_lightning.attacks.data_free import data_free, enlarged_part
+from uap_lightning.attacks.excitation import (
+    positive_ratio,
+    received_activations,
+    received_length,
+)
 from uap_lightning.attacks.random_signs import random_signs
 from uap_lightning.core.errors import UapError
 from uap_lightning.perturbations.ball import Ball
@@ -25,7 +32,7 @@ def test_received_activations_are_what_the_layers_are_given():
     assert len(activations) == 2  # the hooks are gone
 
 
-@pytest.mark.parametrize("prior", ["natural", "none", "range"])
+@pytest.mark.parametrize("prior", ["natural", "none", "range", "own"])
 def test_a_data_free_perturbation_excites_the_layers(prior):
     network, images = convolutional(), photographs(12)
     norm = Ball(math.inf, 10.0)
@@ -50,7 +57,15 @@ def test_data_free_says_what_it_cannot_use(network, images, labels, linf):
         data_free(network, images, labels, linf, 0)
     with pytest.raises(UapError, match="attack has prior photos"):
         data_free(network, images, labels, linf, 0, prior="photos")
-    for setting in ({"contrast": -1.0}, {"depth": 0.0}, {"depth": 1.1}):
+    with pytest.raises(UapError, match="excitation loud"):
+        data_free(network, images, labels, linf, 0, excitation="loud")
+    for setting in (
+        {"hardening": -1},
+        {"batch_size": 0},
+        {"contrast": -1.0},
+        {"depth": 0.0},
+        {"depth": 1.1},
+    ):
         with pytest.raises(UapError, match=next(iter(setting))):
             data_free(network, images, labels, linf, 0, **setting)
 
@@ -92,3 +107,86 @@ def test_natural_images_are_noise_around_the_mean_colour_anew_in_each_step(monke
     assert torch.allclose((images - colour).std((2, 3)), torch.full((6, 3), 7.0), rtol=1e-3)
     likeness = torch.corrcoef(images[:, 0].flatten(1))
     assert likeness.fill_diagonal_(0).abs().max() < 0.9
+
+
+def by_hand(network, images):
+    """What its two convolutions and its linear layer return."""
+    given = (images - 127.5) / 127.5
+    return [network.model[:end](given).double() for end in (1, 4, 9)]
+
+
+@pytest.mark.parametrize(("depth", "layers"), [(0.3, 1), (0.7, 2), (1.0, 3)])
+def test_the_ratio_is_of_positive_to_negative_values_of_the_first_layers(depth, layers):
+    network, images = convolutional(), photographs(12).images.float()[:2]
+    found = positive_ratio(network, images, depth)
+    for image in range(2):
+        expected = 0.0
+        for values in by_hand(network, images)[:layers]:
+            numbers = values[image].flatten().tolist()
+            above = math.sqrt(sum(v * v for v in numbers if v > 0))
+            below = math.sqrt(sum(v * v for v in numbers if v < 0))
+            expected += math.log(above / below)
+        assert float(found[image]) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("excitation", "measure"), [("length", received_length), ("ratio", positive_ratio)]
+)
+def test_either_excitation_is_raised(excitation, measure):
+    network, images, norm = convolutional(), photographs(12), Ball(math.inf, 10.0)
+    given = (network, images, torch.zeros(8), norm, 0)
+    crafted = data_free(*given, steps=30, prior="none", excitation=excitation)
+    background = torch.tensor([123.7, 116.8, 103.9]).view(1, 3, 1, 1).expand(1, 3, 12, 12)
+    noise = random_signs(*given).rho
+    assert float(measure(network, background + crafted.rho, 0.7)) > float(
+        measure(network, background + noise, 0.7)
+    )
+
+
+@drawn_from(st.integers(0, 10_000))
+def test_a_part_of_the_perturbation_is_a_square_of_it_enlarged(seed):
+    rows = torch.arange(32.0).view(1, 32, 1).expand(3, 32, 32)
+    part = enlarged_part(rows, torch.Generator().manual_seed(seed))
+    assert part.shape == (3, 32, 32)
+    assert abs(float(part.mean())) < 1e-5
+    assert float(part.std()) == pytest.approx(1, rel=1e-4)
+    # What rises from row to row still does, and along the rows nothing changes.
+    assert float((part - part[:, :, :1]).abs().max()) < 1e-4
+    rise = part[0, 1:, 0] - part[0, :-1, 0]
+    assert float(rise.min()) > -1e-5
+    # The side is a quarter at least: of 32 rows, at least 8 different ones.
+    assert len(part[0, :, 0].unique()) >= 8
+
+
+def test_own_images_are_parts_of_the_perturbation_as_it_is(monkeypatch):
+    network, seen = convolutional(), []
+    network.register_forward_hook(lambda _, inputs, answer: seen.append(inputs[0].detach()))
+    asked = []
+
+    def part(rho, generator):
+        asked.append(rho.clone())
+        return torch.full_like(rho, 2.0)
+
+    monkeypatch.setattr(module, "enlarged_part", part)
+    given = (network, photographs(12), torch.zeros(8), Ball(math.inf, 10.0), 0)
+    data_free(*given, steps=3, prior="own", contrast=4)
+    colour = torch.tensor([123.7, 116.8, 103.9])[:, None, None]
+    for rho, image in zip(asked, seen, strict=True):
+        torch.testing.assert_close(image[0], colour + 8 + rho)
+    assert not torch.equal(asked[0], asked[1])
+
+
+@pytest.mark.parametrize("ball", [Ball(math.inf, 8.0), Ball(2.0, 60.0)])
+def test_hardening_finds_images_that_are_excited_less(ball):
+    """Within the ball around each image, which the perturbation is then added to."""
+    network, seen = convolutional(), []
+    network.register_forward_hook(lambda _, inputs, answer: seen.append(inputs[0].detach()))
+    given = (network, photographs(12), torch.zeros(8), ball, 0)
+    data_free(*given, steps=1, prior="none", hardening=4)
+    before, after = seen[0], seen[4]  # the fifth pass is the perturbation's own
+    assert len(seen) == 5
+    moved = ball.project((after - before)[0])
+    torch.testing.assert_close((after - before)[0], moved, rtol=1e-4, atol=1e-3)
+    assert float(received_length(network, after, 0.7)) < float(
+        received_length(network, before, 0.7)
+    )

@@ -17,7 +17,7 @@ from uap_lightning.networks.caffe.googlenet_bvlc import GoogLeNetBvlc
 from uap_lightning.networks.caffe.vggf import VggF
 from uap_lightning.networks.target import TargetNetwork
 from uap_lightning.networks.tiny import GratingEnergy
-from uap_lightning.training.module import charbonnier
+from uap_lightning.training.losses import charbonnier
 
 # torch.use_deterministic_algorithms lists them by module; these are their names in ATen.
 RAISING = {

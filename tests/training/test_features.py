@@ -16,7 +16,8 @@ from uap_lightning.networks import TargetNetwork
 from uap_lightning.networks.tiny import tiny
 from uap_lightning.rectifiers import ResidualPRN
 from uap_lightning.training.features import early_layers, feature_distance, features
-from uap_lightning.training.module import RectifierModule, charbonnier
+from uap_lightning.training.losses import charbonnier
+from uap_lightning.training.module import RectifierModule
 
 
 def resnet(seed=0):

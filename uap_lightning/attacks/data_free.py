@@ -1,13 +1,11 @@
 """The data-free UAP: overexcite the layers of the network, looking at no photograph."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
+from torch.nn import functional
 
-from uap_lightning.attacks.descent import descend, random_start
+from uap_lightning.attacks.descent import descend, gradient_of, random_start
+from uap_lightning.attacks.excitation import EXCITATIONS
 from uap_lightning.attacks.universal import Universal
 from uap_lightning.core.errors import UapError
 from uap_lightning.data.crops import Images
@@ -18,6 +16,9 @@ from uap_lightning.perturbations.procedural import natural_noise
 # Mean and spread of the pixels of photographs, RGB: what the priors know of data.
 _MEAN = (123.7, 116.8, 103.9)
 _SPREAD = 57.0
+_PRIORS = ("natural", "none", "range", "own")
+# Of the parts of the perturbation that stand for photographs: least share of its side.
+_SMALLEST = 0.25
 
 
 def data_free(
@@ -31,20 +32,24 @@ def data_free(
     batch_size: int = 1,
     step_size: float = 0.5,
     momentum: float = 0.9,
+    excitation: str = "length",
     prior: str = "natural",
     contrast: float = 10.0,
     depth: float = 0.7,
+    hardening: int = 0,
 ) -> Universal:
     """Excites the first layers on images that are no photographs, after GD-UAP (TPAMI 2019).
 
-    Minimises -sum_i log ||l_i(x + rho)||_2 over layers i (Mopuri, Ganeshan, Babu, equation 3),
+    Maximises sum_i log ||l_i(x + rho)||_2 over layers i (Mopuri, Ganeshan, Babu, equation 3),
     where l_i is the activation that a convolution or linear layer receives (the first layer,
     which sees the image itself, is left out) and x is no photograph. The steps are those of
     :func:`descend`. Two things are not GD-UAP's: the last layers are left out, as TRM-UAP
     (ICCV 2023) does, and x is faint noise with the spectrum of photographs. Both keep the
     perturbation from fooling this very x alone. ``prior="none", depth=1.0`` is GD-UAP.
 
-    How many unseen photographs it fools stands in docs/benchmarks.md.
+    What three later attacks propose can be chosen instead: ``excitation="ratio"`` is the loss of
+    TRM-UAP, ``prior="own"`` the images of PSP-UAP (CVPR 2025), and ``hardening`` the inner attack
+    of AT-UAP (AAAI 2022). How many unseen photographs each fools stands in docs/benchmarks.md.
 
     Args:
         network: the target network.
@@ -56,20 +61,30 @@ def data_free(
         batch_size: noise images a step; one image is enough without noise.
         step_size: of the first step, as a share of the radius.
         momentum: of the gradient, from 0 to below 1.
+        excitation: what is raised: ``length``, or ``ratio`` of the positive and negative values
+            (:mod:`~uap_lightning.attacks.excitation`).
         prior: what x is: ``natural`` for noise with the spectrum of photographs, ``none`` for
             their mean colour, ``range`` for Gaussian noise with their mean and spread (section
-            3.3 of GD-UAP).
-        contrast: deviation of ``natural`` noise in pixel units, at least 0.
+            3.3 of GD-UAP), ``own`` for random parts of rho itself, enlarged: what it looks like
+            to the network by now.
+        contrast: deviation of ``natural`` and ``own`` images in pixel units, at least 0.
         depth: share of the layers that are excited, the first ones; above 0 and at most 1.
+        hardening: steps in which each x is first changed within the ball, so that it is excited
+            least; each costs a gradient.
 
     Raises:
         UapError: a setting is out of its range, the network has no such layers, or a gradient
             is not finite.
     """
-    if prior not in ("natural", "none", "range") or batch_size < 1:
+    if prior not in _PRIORS or excitation not in EXCITATIONS:
         raise UapError(
-            f"attack has prior {prior} and batch_size {batch_size}: expected natural, none or "
-            "range, and at least 1 image."
+            f"attack has prior {prior} and excitation {excitation}: expected one of "
+            f"{', '.join(_PRIORS)}, and one of {', '.join(EXCITATIONS)}."
+        )
+    if batch_size < 1 or hardening < 0:
+        raise UapError(
+            f"attack has batch_size {batch_size} and hardening {hardening}: expected at least 1 "
+            "image, and at least 0 steps."
         )
     if not 0 <= contrast <= 255 or not 0 < depth <= 1:
         raise UapError(
@@ -80,24 +95,24 @@ def data_free(
     generator = torch.Generator().manual_seed(seed)
     size = images.take([0]).shape[1:]
     start = random_start(size, norm, generator)
-    mean = torch.tensor(_MEAN).view(1, 3, 1, 1).expand(1, *size)
+    excite = EXCITATIONS[excitation]
 
-    def quietness(rho: Tensor, numbers: list[int]) -> Tensor:
-        background = mean
-        if prior == "range":
-            noise = torch.randn((batch_size, *size), generator=generator)
-            background = mean + _SPREAD * noise
-        elif prior == "natural":
-            drawn = [natural_noise(size[-1], generator) for _ in range(batch_size)]
-            background = mean + contrast * torch.stack(drawn)
-        with received_activations(network) as activations:
-            network((background.to(device) + rho).clamp(0, 255))
-        excited = activations[: max(1, round(depth * len(activations)))]
-        norms = [activation.flatten(1).norm(dim=1) for activation in excited]
-        return -torch.stack(norms).clamp_min(1e-12).log().sum(0).mean()
+    def quietness(rho: Tensor, background: Tensor) -> Tensor:
+        return -excite(network, (background + rho).clamp(0, 255), depth).mean()
+
+    def on_drawn(rho: Tensor, numbers: list[int]) -> Tensor:
+        drawn = [_draw(prior, rho, contrast, generator) for _ in range(batch_size)]
+        background = torch.stack(drawn).to(device)
+        fixed = rho.detach()
+        for _ in range(hardening):
+            at = background.requires_grad_()
+            uphill = gradient_of(quietness(fixed, at), at)
+            moved = [norm.eps / hardening * norm.steepest(one) for one in uphill]
+            background = (at + torch.stack(moved)).detach()
+        return quietness(rho, background)
 
     rho = descend(
-        quietness,
+        on_drawn,
         start,
         [[]] * steps,
         network,
@@ -109,32 +124,31 @@ def data_free(
     return Universal(rho.cpu(), 0.0)
 
 
-@contextmanager
-def received_activations(network: TargetNetwork) -> Iterator[list[Tensor]]:
-    """Collect what each convolution and linear layer but the first receives.
+def _draw(prior: str, rho: Tensor, contrast: float, generator: torch.Generator) -> Tensor:
+    """An image that is no photograph, of the size of rho, on the processor."""
+    mean = torch.tensor(_MEAN).view(3, 1, 1).expand(rho.shape)
+    if prior == "range":
+        return mean + _SPREAD * torch.randn(rho.shape, generator=generator)
+    if prior == "natural":
+        return mean + contrast * natural_noise(rho.shape[-1], generator)
+    if prior == "own":
+        return mean + contrast * enlarged_part(rho.detach().cpu(), generator)
+    return mean
 
-    Taking what a layer receives, not what one gives, sees every non-linearity, also those that
-    are functions and not modules.
 
-    Raises:
-        UapError: the network has fewer than two such layers.
+def enlarged_part(rho: Tensor, generator: torch.Generator) -> Tensor:
+    """A random square of a perturbation at its full size: 3 x H x H, of mean 0 and deviation 1.
+
+    Args:
+        rho: 3 x H x H.
+        generator: of the square's side, a quarter of H at least, and of its place.
     """
-    layers = [m for m in network.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    if len(layers) < 2:
-        raise UapError(
-            f"attack=data_free needs convolution or linear layers to excite, and the network "
-            f"{network.name} has {len(layers)}: choose another attack."
-        )
-    received: list[Tensor] = []
-
-    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        received.append(inputs[0])
-
-    hooks: list[RemovableHandle] = [
-        layer.register_forward_pre_hook(collect) for layer in layers[1:]
-    ]
-    try:
-        yield received
-    finally:
-        for hook in hooks:
-            hook.remove()
+    size = rho.shape[-1]
+    least = max(1, round(_SMALLEST * size))
+    side = int(torch.randint(least, size + 1, (), generator=generator))
+    top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
+    part = rho[None, :, top : top + side, left : left + side]
+    large = functional.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
+    centred = large - large.mean()
+    scaled: Tensor = centred / centred.std().clamp_min(1e-12)
+    return scaled

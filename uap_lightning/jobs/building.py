@@ -87,6 +87,7 @@ def build_module(
     condition: Condition,
     matched: Sequence[TargetNetwork] = (),
     early: Sequence[list[nn.Module]] = (),
+    teacher: nn.Module | None = None,
 ) -> RectifierModule:
     """The LightningModule of the config around its rectifier and detector.
 
@@ -97,6 +98,7 @@ def build_module(
         condition: what it is trained on.
         matched: of :func:`load_matched`.
         early: of :func:`find_early` for the target network and these.
+        teacher: of :func:`~uap_lightning.jobs.origins.teacher_of`.
     """
     training = cfg.rectifier.training
     if training is None:
@@ -112,6 +114,8 @@ def build_module(
         features=training.loss.features,
         early=early,
         matched=matched,
+        teacher=teacher,
+        distillation=training.distillation,
         optimizer=build(training.optimizer, partial),
         scheduler=build(training.scheduler, partial) if training.scheduler else None,
     )

@@ -9,8 +9,8 @@ from torch import Tensor
 from uap_lightning.core.errors import UapError
 from uap_lightning.data import Collection
 from uap_lightning.guard.defense_folder import TrainedOn
-from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.schema import TrainConfig
+from uap_lightning.jobs.training_groups import TrainingConfig
 from uap_lightning.perturbations.bank import (
     Bank,
     check_unseen,

@@ -18,10 +18,10 @@ from uap_lightning.jobs.groups import (
     NormConfig,
     PathsConfig,
     ProtocolConfig,
-    RectifierConfig,
     check_accelerator,
     whole,
 )
+from uap_lightning.jobs.training_groups import RectifierConfig
 from uap_lightning.perturbations.ball import Ball
 
 # Trainer's arguments that would quietly change which crops are trained or tested on, and those

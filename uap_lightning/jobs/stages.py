@@ -27,9 +27,10 @@ from uap_lightning.core.terminal import console
 from uap_lightning.data import Collection, EvaluationDataModule
 from uap_lightning.data.crops import CropDataset
 from uap_lightning.jobs.config import build
-from uap_lightning.jobs.groups import Node, TrainingConfig
+from uap_lightning.jobs.groups import Node
 from uap_lightning.jobs.schema import CraftConfig, MeasureConfig
 from uap_lightning.jobs.streaming import streamed
+from uap_lightning.jobs.training_groups import TrainingConfig
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, Bounds, check_unseen, open_bank
 from uap_lightning.perturbations.sampling import draw_pairs

@@ -17,8 +17,15 @@ from uap_lightning.guard.defense_folder import CARD, RECORD, load_defense, save_
 from uap_lightning.jobs.building import build_module, build_parts, find_early, load_matched
 from uap_lightning.jobs.config import arguments_of
 from uap_lightning.jobs.ddp import ranks
-from uap_lightning.jobs.groups import TrainingConfig
 from uap_lightning.jobs.loggers import build_loggers, log_bank, log_defense, log_rows
+from uap_lightning.jobs.origins import (
+    Origin,
+    check_place,
+    check_same_origins,
+    check_tested,
+    read_origins,
+    teacher_of,
+)
 from uap_lightning.jobs.perturbing import apart_from, read_further, sampler_of
 from uap_lightning.jobs.run import running
 from uap_lightning.jobs.schema import TrainConfig
@@ -34,13 +41,7 @@ from uap_lightning.jobs.stages import (
     test,
 )
 from uap_lightning.jobs.streaming import check_whitener, fit_whitener
-from uap_lightning.jobs.warm_start import (
-    Start,
-    check_place,
-    check_same_start,
-    check_tested,
-    read_start,
-)
+from uap_lightning.jobs.training_groups import TrainingConfig
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.perturbations.bank import Bank, identities
 from uap_lightning.perturbations.sampling import PerturbationSampler
@@ -58,7 +59,7 @@ from uap_lightning.training.watching import LossWatch, WatchTraining
 log = logging.getLogger(__name__)
 
 # Of a training condition: there only where a training has them.
-_OPTIONAL = ("further", "matched", "start")
+_OPTIONAL = ("further", "matched", "start", "teacher")
 
 
 def train(composed: DictConfig) -> float | None:
@@ -77,7 +78,7 @@ def train(composed: DictConfig) -> float | None:
             parts = build_parts(cfg, data.crop)
             matched = load_matched(cfg, data.crop)
             early = find_early(cfg, [network, *matched], data.crop)
-            start = read_start(cfg, parts[0], data)
+            origins = read_origins(cfg, parts[0], data)
             further, seen = read_further(cfg, data)
             whitener = fit_whitener(data)
             tested = check_whitener(whitener) if cfg.stream else None
@@ -90,12 +91,12 @@ def train(composed: DictConfig) -> float | None:
                 with run.stage("craft"):
                     bank = find_bank(cfg, data, network)
                 log_bank(loggers, bank)
-                if start is not None:
-                    check_tested(start, bank)
+                check_tested(origins, bank)
                 further = apart_from(bank, further, cfg.bank.further)
                 sampler = sampler_of(cfg, bank, further)
-                condition = training_condition(cfg, data, network, bank, further, matched, start)
-                module = build_module(cfg, network, parts, condition, matched, early)
+                condition = training_condition(cfg, data, network, bank, further, matched, origins)
+                taught = teacher_of(origins)
+                module = build_module(cfg, network, parts, condition, matched, early, taught)
                 folder = run.folder / "defense"
                 with run.stage("train"):
                     if take_defense(folder, module, condition):
@@ -110,9 +111,9 @@ def train(composed: DictConfig) -> float | None:
                         own_known = identities(torch.cat([bank.train, *further]))
                         known = {*own_known, *seen.perturbations}
                         photographs = {*data.trained_on, *bank.photographs, *seen.photographs}
-                        if start is not None:
-                            photographs |= set(start.trained_on.photographs)
-                            known |= set(start.trained_on.perturbations)
+                        for origin in origins:
+                            photographs |= set(origin.trained_on.photographs)
+                            known |= set(origin.trained_on.perturbations)
                         write_defense(cfg, folder, module, condition, photographs, known, whitener)
                 with run.stage("test"):
                     rows = test(cfg, trainer, module, metrics, data, bank, condition, tested)
@@ -127,7 +128,7 @@ def train(composed: DictConfig) -> float | None:
             log_rows(loggers, rows)
             log_defense(loggers, cfg.name, folder)
         else:
-            check_same_start(run.config, run.folder, run.content["digests"])
+            check_same_origins(run.config, run.folder, run.content["digests"])
             log.info("%s is finished already; overwrite=true runs it again.", run.folder)
     show([Result(run.folder.name, run.folder, run.result)])
     rows = run.result.rows
@@ -165,16 +166,16 @@ def training_condition(
     bank: Bank,
     further: Sequence[Tensor],
     matched: Sequence[TargetNetwork] = (),
-    start: Start | None = None,
+    origins: Sequence[Origin] = (),
 ) -> Condition:
     """What the rectifier is trained on, as strings and numbers."""
     joined = {"further": digest_of([identities(group) for group in further])} if further else {}
     others = {"matched": digest_of([n.digest for n in matched])} if matched else {}
-    begun = {"start": start.defense.digest} if start is not None else {}
+    built = {origin.key: origin.defense.digest for origin in origins}
     return {
         **joined,
         **others,
-        **begun,
+        **built,
         "train_network": network.name,
         "train_norm": cfg.norm.name,
         "eps": cfg.ball().eps,

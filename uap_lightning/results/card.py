@@ -91,9 +91,13 @@ classifies a folder.
 
 
 def _begun(condition: Mapping[str, object]) -> str:
-    """A row of the table where the training did not begin from nothing."""
-    start = condition.get("start")
-    return f"\n| Began with | the rectifier of the defence with SHA-256 {start} |" if start else ""
+    """Rows of the table where the training built on another one."""
+    said = {"start": "Began with", "teacher": "Taught by"}
+    return "".join(
+        f"\n| {words} | the rectifier of the defence with SHA-256 {condition[key]} |"
+        for key, words in said.items()
+        if key in condition
+    )
 
 
 def _crafted(result: RunResult) -> str:

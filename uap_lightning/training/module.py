@@ -17,10 +17,9 @@ from uap_lightning.core.errors import UapError
 from uap_lightning.guard.guard import Guard
 from uap_lightning.networks import TargetNetwork
 from uap_lightning.training.features import feature_distance
+from uap_lightning.training.losses import charbonnier, divergence
 from uap_lightning.training.outcomes import outcomes
 
-RECONSTRUCTION_SCALE = 10.0
-SMOOTHING = 0.01
 _OURS = ("rectifier.", "detector.")
 
 
@@ -36,7 +35,9 @@ class RectifierModule(LightningModule):
     of the steps are done. ``features`` times
     :func:`~uap_lightning.training.features.feature_distance` compares what the network's early
     layers see. With ``matched`` networks both are those of the network and of each of these, a
-    step each in turn.
+    step each in turn. With a ``teacher`` all but the cross-entropy compare with an image between
+    the clean one and what the teacher makes of I_rho (distillation: Hinton, Vinyals and Dean,
+    2015).
 
     The network's weights are not part of the checkpoint.
 
@@ -54,6 +55,8 @@ class RectifierModule(LightningModule):
             ``matched``, where ``features`` is above 0.
         matched: further networks whose answers or early layers are matched, on the network's
             device.
+        teacher: a larger rectifier, frozen, whose images are learned; not part of the checkpoint.
+        distillation: where between the clean image (0) and the teacher's (1) the aim lies.
         optimizer: builds the optimizer from the rectifier's parameters; None where nothing is
             trained, only tested.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
@@ -73,6 +76,8 @@ class RectifierModule(LightningModule):
         features: float = 0.0,
         early: Sequence[list[nn.Module]] = (),
         matched: Sequence[TargetNetwork] = (),
+        teacher: nn.Module | None = None,
+        distillation: float = 0.0,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
     ) -> None:
@@ -87,6 +92,8 @@ class RectifierModule(LightningModule):
         self.features = features
         self.early = early
         self.answering = nn.ModuleList([network, *matched])
+        self.teacher = teacher
+        self.distillation = distillation
         self.matching_step = 0
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self.optimizer = optimizer
@@ -137,7 +144,7 @@ class RectifierModule(LightningModule):
 
         Args:
             rectified: N x 3 x H x W.
-            clean: the same images, clean.
+            clean: the same images, clean, or another aim.
             prediction: their classes, N.
             answering: networks whose mean divergence joins, if any; None for all of them.
             turn: number of the network whose early layers are compared, the target network's is 0.
@@ -162,6 +169,18 @@ class RectifierModule(LightningModule):
             loss = loss + self.matching * torch.stack(apart).mean()
         return loss
 
+    @torch.no_grad()
+    def aim(self, clean: Tensor, given: Tensor) -> Tensor:
+        """What rectified images are to look like: the clean ones, or nearer to the teacher's.
+
+        Args:
+            clean: N x 3 x H x W.
+            given: the same images as the rectifier is given them.
+        """
+        if self.teacher is None:
+            return clean
+        return torch.lerp(clean.float(), self.teacher(given).float(), self.distillation)
+
     def on_train_start(self) -> None:
         """Which step is the first one with matching."""
         steps = int(self.trainer.estimated_stepping_batches)
@@ -173,7 +192,8 @@ class RectifierModule(LightningModule):
         rectified = rectify(batch["input"])
         turn = self.global_step % len(self.answering)
         answering = [self.answering[turn]] if self.global_step >= self.matching_step else []
-        loss = self.loss(rectified, batch["image"], batch["prediction"], answering, turn)
+        aim = self.aim(batch["image"], batch["input"])
+        loss = self.loss(rectified, aim, batch["prediction"], answering, turn)
         loss = loss * batch.get("weight", 1.0)
         self.log("train/loss", loss, sync_dist=True)
         return loss
@@ -244,25 +264,6 @@ class RectifierModule(LightningModule):
                 f"the checkpoint does not fit this rectifier ({differing[0]} differs): resume "
                 "with the settings it was trained with, or start anew with overwrite=true."
             )
-
-
-def divergence(
-    network: nn.Module, rectified: Tensor, clean: Tensor, logits: Tensor | None = None
-) -> Tensor:
-    """Mean Kullback-Leibler divergence of a network's answers on rectified from clean images.
-
-    ``logits`` are its answers on the rectified ones, where they are known.
-    """
-    with torch.no_grad():
-        aim = network(clean).log_softmax(1)
-    answer = (network(rectified) if logits is None else logits).log_softmax(1)
-    return functional.kl_div(answer, aim, reduction="batchmean", log_target=True)
-
-
-def charbonnier(rectified: Tensor, clean: Tensor) -> Tensor:
-    """Mean of sqrt(e^2 + 0.01) for e = (rectified - clean) / 10, both in pixel units."""
-    error = (rectified - clean) / RECONSTRUCTION_SCALE
-    return (error.square() + SMOOTHING).sqrt().mean()
 
 
 def read_condition(path: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A training that begins with the rectifier of another one."""
+"""Trainings that build on another one: that begin with its rectifier, or are taught by it."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from tests.jobs.made_banks import write_bank
-from tests.tiny import QUICK_TRAIN, composed
+from tests.tiny import QUICK_TRAIN, composed, typed_config
 from uap_lightning.core.errors import UapError
 from uap_lightning.core.storage import read_tensors
 from uap_lightning.guard.defense_folder import load_defense
 from uap_lightning.jobs import train as job
 from uap_lightning.jobs.train import train
 from uap_lightning.perturbations.bank import identities
+from uap_lightning.rectifiers import ResidualPRN
 from uap_lightning.training.watching import LossWatch
 
 EARLIER = Path("outputs/run/defense")
 START = f"rectifier.training.start={EARLIER}"
+TEACHER = f"rectifier.training.teacher={EARLIER}"
+BOTH = pytest.mark.parametrize("word", [START, TEACHER], ids=["start", "teacher"])
 LATER = Path("outputs/later")
 ONE_STEP = "rectifier.training.steps=1"
 # So small a rate that the weights stay where they begin.
@@ -69,11 +72,12 @@ def test_the_loss_has_to_fall_only_where_it_begins_with_nothing(monkeypatch):
     assert asked == [True, False]
 
 
-def test_what_the_other_one_was_trained_on_may_not_be_tested_on():
+@BOTH
+def test_what_the_other_one_was_trained_on_may_not_be_tested_on(word):
     train(composed("train", *QUICK_TRAIN))
     before = trained_on(EARLIER)
     mine = own_bank("mine")
-    train(with_bank("mine", START, ONE_STEP, "seed=3", "data.source.seed=0"))
+    train(with_bank("mine", word, ONE_STEP, "seed=3", "data.source.seed=0"))
     after = trained_on(LATER / "defense")
     assert set(after["perturbations"]) == {*before["perturbations"], mine}
     assert set(after["photographs"]) >= set(before["photographs"])
@@ -81,22 +85,26 @@ def test_what_the_other_one_was_trained_on_may_not_be_tested_on():
     assert mine not in before["perturbations"]
 
 
-def test_a_perturbation_that_the_other_one_was_trained_with_is_not_tested_on():
+@BOTH
+def test_a_perturbation_that_the_other_one_was_trained_with_is_not_tested_on(word):
     own_bank("first", trained=1, tested=2)
     own_bank("second", trained=3, tested=1)
     train(with_bank("first", ONE_STEP))
     LATER.rename("outputs/run")
-    expected = "start: the defence was trained on 1 of the 1 test perturbations of second"
+    expected = (
+        r"(start|teacher): the defence was trained on 1 of the 1 test perturbations of second"
+    )
     with pytest.raises(UapError, match=expected):
-        train(with_bank("second", START, ONE_STEP))
+        train(with_bank("second", word, ONE_STEP))
 
 
-def test_a_photograph_that_the_other_one_was_trained_on_is_not_tested_on():
+@BOTH
+def test_a_photograph_that_the_other_one_was_trained_on_is_not_tested_on(word):
     train(composed("train", *QUICK_TRAIN))
     more = ("data.name=renamed", "data.source.test_share=0.5", ONE_STEP)
-    expected = r"start: the defence was trained on \d+ of the 32 test photographs"
+    expected = r"(start|teacher): the defence was trained on \d+ of the 32 test photographs"
     with pytest.raises(UapError, match=expected):
-        train(composed("train", *QUICK_TRAIN, START, *more, output=LATER))
+        train(composed("train", *QUICK_TRAIN, word, *more, output=LATER))
 
 
 def test_a_rectifier_that_is_built_otherwise_is_refused():
@@ -119,21 +127,23 @@ def test_weights_that_fit_and_mean_something_else_are_refused():
         train(composed("train", *words, "rectifier=prn", *small, START, output=LATER))
 
 
-def test_a_start_in_the_folder_of_the_run_is_refused_and_stays():
+@BOTH
+def test_a_start_in_the_folder_of_the_run_is_refused_and_stays(word):
     train(composed("train", *QUICK_TRAIN))
     for more in ((), ("overwrite=true",)):
         with pytest.raises(UapError, match=r"in the folder of this run .*name=NAME"):
-            train(composed("train", *QUICK_TRAIN, START, ONE_STEP, *more))
+            train(composed("train", *QUICK_TRAIN, word, ONE_STEP, *more))
     assert load_defense(EARLIER)
 
 
-def test_a_finished_run_sees_that_its_start_was_replaced():
+@BOTH
+def test_a_finished_run_sees_that_its_start_was_replaced(word):
     train(composed("train", *QUICK_TRAIN))
-    later = composed("train", *QUICK_TRAIN, START, ONE_STEP, output=LATER)
+    later = composed("train", *QUICK_TRAIN, word, ONE_STEP, output=LATER)
     rate = train(later)
     assert train(later) == rate
     train(composed("train", *QUICK_TRAIN, "rectifier.training.steps=11", "overwrite=true"))
-    with pytest.raises(UapError, match="began with another defence"):
+    with pytest.raises(UapError, match=r"(began with|was taught by) another defence"):
         train(later)
 
 
@@ -146,10 +156,11 @@ def test_a_checkpoint_of_another_start_is_not_gone_on_from():
         train(composed("train", *QUICK_TRAIN, START, path, output=LATER))
 
 
-def test_images_of_another_size_are_begun_with_and_told(caplog):
+@BOTH
+def test_images_of_another_size_are_begun_with_and_told(word, caplog):
     train(composed("train", *QUICK_TRAIN))
     more = ("data.resize=40", "data.crop=40", "bank.min_fooling_ratio=0", ONE_STEP)
-    train(composed("train", *QUICK_TRAIN, START, *more, output=LATER))
+    train(composed("train", *QUICK_TRAIN, word, *more, output=LATER))
     assert load_defense(LATER / "defense").size == 40
     assert "was trained at 32 pixels" in caplog.text
 
@@ -160,3 +171,62 @@ def test_the_card_says_what_a_defence_began_with():
     digest = load_defense(EARLIER).digest
     assert f"SHA-256 {digest} |" in (LATER / "defense/README.md").read_text()
     assert "Began with" not in (EARLIER / "README.md").read_text()
+
+
+def test_a_teacher_need_not_be_built_alike_and_is_not_begun_with():
+    train(composed("train", *QUICK_TRAIN))
+    wider = ("rectifier.model.width=16", ONE_STEP, STILL)
+    train(composed("train", *QUICK_TRAIN, *wider, TEACHER, output=LATER))
+    train(composed("train", *QUICK_TRAIN, *wider, output=Path("outputs/fresh")))
+    taught, fresh = (
+        read_tensors(folder / "rectifier.safetensors")[0]
+        for folder in (LATER / "defense", Path("outputs/fresh/defense"))
+    )
+    assert all(torch.allclose(taught[key], fresh[key], atol=1e-9) for key in fresh)
+    assert load_defense(LATER / "defense").condition["teacher"] == load_defense(EARLIER).digest
+    digest = load_defense(EARLIER).digest
+    assert (
+        f"Taught by | the rectifier of the defence with SHA-256 {digest} |"
+        in (LATER / "defense/README.md").read_text()
+    )
+
+
+def test_what_is_learned_from_a_teacher_is_what_it_makes_of_the_images(monkeypatch):
+    """With its aim alone, a rectifier comes near the teacher and not the clean image."""
+    train(composed("train", *QUICK_TRAIN, ONE_STEP))
+
+    class Darker(torch.nn.Module):
+        def forward(self, images):
+            return images - 20
+
+    monkeypatch.setattr(job, "teacher_of", lambda origins: Darker())
+    more = ("rectifier.training.distillation=1", "rectifier.training.steps=60")
+    train(composed("train", *QUICK_TRAIN, TEACHER, *more, output=LATER))
+    images = torch.full((1, 3, 32, 32), 127.0)
+    with torch.no_grad():
+        darker = load_defense(LATER / "defense").rectifier(images)
+    assert float(darker.mean()) < 122
+
+
+def test_a_teacher_that_takes_no_such_images_is_refused(monkeypatch):
+    train(composed("train", *QUICK_TRAIN))
+
+    forward = ResidualPRN.forward
+
+    def narrow(self, images):
+        if images.shape[-1] != 32:
+            raise ValueError("expected 32 pixels")
+        return forward(self, images)
+
+    monkeypatch.setattr(ResidualPRN, "forward", narrow)
+    words = [word for word in QUICK_TRAIN if not word.startswith("rectifier")]
+    larger = ("data.resize=40", "data.crop=40", "bank.min_fooling_ratio=0", "rectifier=unet")
+    expected = r"teacher names .* side 40 \(expected 32 pixels\)"
+    with pytest.raises(UapError, match=expected):
+        train(composed("train", *words, *larger, ONE_STEP, TEACHER, output=LATER))
+
+
+@pytest.mark.parametrize("value", [0, 1.5, -1])
+def test_a_share_of_the_teacher_outside_of_its_range_is_refused(value):
+    with pytest.raises(UapError, match=r"distillation is .*at most 1, the teacher's"):
+        typed_config("train", *QUICK_TRAIN, f"rectifier.training.distillation={value}")
