@@ -58,16 +58,20 @@ def command(job: str, images: Path, defense: Path, work: Path, side: int) -> lis
 
 
 def private_memory(root: int) -> int:
-    """Private memory of a process and of all below it, in MiB (Linux)."""
+    """Private memory of a process and of all below it, in MiB (Linux).
+
+    A page that several of them share since one started the other counts once.
+    """
     parents, sizes = {}, {}
-    for status in Path("/proc").glob("[0-9]*/status"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            status = _fields(folder / "status")
+            memory = _fields(folder / "smaps_rollup")
         except OSError:  # it has ended
             continue
-        process = int(fields["Pid"])
-        parents[process] = int(fields["PPid"])
-        sizes[process] = int(fields.get("RssAnon", "0 kB").split()[0])
+        process = int(status["Pid"])
+        parents[process] = int(status["PPid"])
+        sizes[process] = int(memory.get("Pss_Anon", "0 kB").split()[0])
     total = 0
     for process, size in sizes.items():
         above = process
@@ -75,6 +79,12 @@ def private_memory(root: int) -> int:
             above = parents.get(above, 0)
         total += size if above == root else 0
     return total // 1024
+
+
+def _fields(file: Path) -> dict[str, str]:
+    """Lines of a file of /proc that tell a name and a value."""
+    lines = (line.split(":", 1) for line in file.read_text().splitlines())
+    return {line[0]: line[1] for line in lines if len(line) == 2}
 
 
 def measure(words: list[str]) -> tuple[float, int]:
