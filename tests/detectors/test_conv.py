@@ -46,6 +46,20 @@ def test_it_fits_the_same_each_time_and_survives_its_state_dict():
     assert torch.equal(other(x), scores[0])
 
 
+def test_with_stride_2_it_takes_the_means_over_every_second_place_of_the_same_maps():
+    torch.manual_seed(0)
+    every, second = ConvDetector(width=2), ConvDetector(width=2, stride=2)
+    second.load_state_dict(every.state_dict())
+    maps = []
+    every.third.register_forward_hook(lambda _, inputs, given: maps.append(given))
+    x, _ = differences(6, 3)
+    every(x)
+    seen = maps[0][:, :, ::2, ::2]
+    pooled = torch.cat([seen.mean((2, 3)), (seen.square().mean((2, 3)) + 1e-6).sqrt()], 1)
+    expected = pooled @ every.last.weight[0] + every.last.bias
+    torch.testing.assert_close(second(x), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_its_threshold_moves_all_scores():
     x, _ = differences(6, 3)
     detector = ConvDetector(width=2)
@@ -56,7 +70,12 @@ def test_its_threshold_moves_all_scores():
 
 @pytest.mark.parametrize(
     ("settings", "key"),
-    [({"width": 0}, "width"), ({"epochs": 0}, "epochs"), ({"learning_rate": 1.0}, "learning_rate")],
+    [
+        ({"width": 0}, "width"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": 1.0}, "learning_rate"),
+        ({"stride": 3}, "stride"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, key):
     with pytest.raises(UapError, match=key):

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from uap_lightning.streams.sketches import BITS, sketch, sketch_scores
@@ -20,6 +21,15 @@ def test_a_score_counts_agreeing_signs():
         for column, found in enumerate(one):
             agree = int(((some[row] > 0) == (others[column] > 0))[order].sum())
             assert math.isclose(found, (2 * agree - BITS) / math.sqrt(BITS), abs_tol=1e-3)
+
+
+def test_more_than_are_compared_together_are_each_compared_with_their_own():
+    words = np.random.default_rng(0).integers(0, 2**63, (2_500, 4), dtype=np.uint64)
+    found = sketch_scores(words[:3], words)
+    for row, column in ((0, 0), (1, 1_023), (2, 1_024), (0, 2_048), (1, 2_499)):
+        agreeing = 256 - (int.from_bytes(words[row]) ^ int.from_bytes(words[column])).bit_count()
+        assert found[row, column] == pytest.approx((2 * agreeing - 256) / 16)
+    assert sketch_scores(words[:3], words[:0]).shape == (3, 0)
 
 
 def test_it_takes_a_kilobyte_and_follows_the_arcsine_law():
