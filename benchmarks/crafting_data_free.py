@@ -1,8 +1,9 @@
-"""Perturbations without data: what later papers propose, at equal gradients.
+"""Perturbations without data: what later papers propose, at equal gradients but for the last row.
 
     python benchmarks/crafting_data_free.py --network efficientnet_lite0 --size 128 --images FOLDER
 
-Each figure is the median fooling ratio over the seeds, on photographs; none was crafted on.
+Each figure is the median fooling ratio over the seeds, on photographs that no perturbation was
+crafted on.
 """
 
 import statistics
@@ -19,12 +20,12 @@ VARIANTS: dict[str, dict[str, object]] = {
     "GD-UAP: no images, all layers": {"prior": "none", "depth": 1.0},
     "GD-UAP, first layers": {"prior": "none"},
     "default: noise like photographs": {},
-    "PSP-UAP's images": {"prior": "own"},
-    "TRM-UAP's loss, no images": {"excitation": "ratio", "prior": "none"},
-    "TRM-UAP's loss, noise like photographs": {"excitation": "ratio"},
-    "AT-UAP's inner attack, one step": {"hardening": 1, "steps": GRADIENTS // 2},
-    "AT-UAP's inner attack, four steps": {"hardening": 4, "steps": GRADIENTS // 5},
-    "AT-UAP's inner attack, four steps, five times the gradients": {"hardening": 4},
+    "parts of the perturbation, after PSP-UAP": {"prior": "own"},
+    "ratio, no images, after TRM-UAP": {"excitation": "ratio", "prior": "none"},
+    "ratio, noise like photographs": {"excitation": "ratio"},
+    "inner attack of one step, after AT-UAP": {"hardening": 1, "steps": GRADIENTS // 2},
+    "inner attack of four steps": {"hardening": 4, "steps": GRADIENTS // 5},
+    "inner attack of four steps, five times the gradients": {"hardening": 4},
 }
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -60,24 +61,22 @@ def command(job: str, images: Path, defense: Path, work: Path, side: int) -> lis
 def private_memory(root: int) -> int:
     """Private memory of a process and of all below it, in MiB (Linux).
 
-    A page that several of them share since one started the other counts once.
+    A page that a process shares with one that it started counts once.
     """
-    parents, sizes = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            status = _fields(folder / "status")
-            memory = _fields(folder / "smaps_rollup")
-        except OSError:  # it has ended
-            continue
-        process = int(status["Pid"])
-        parents[process] = int(status["PPid"])
-        sizes[process] = int(memory.get("Pss_Anon", "0 kB").split()[0])
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # it has ended
+            fields = _fields(status)
+            parents[int(fields["Pid"])] = int(fields["PPid"])
     total = 0
-    for process, size in sizes.items():
+    for process in parents:
         above = process
         while above not in (root, 0):
             above = parents.get(above, 0)
-        total += size if above == root else 0
+        if above == root:
+            with suppress(OSError):
+                memory = _fields(Path(f"/proc/{process}/smaps_rollup"))
+                total += int(memory.get("Pss_Anon", "0 kB").split()[0])
     return total // 1024
 
 

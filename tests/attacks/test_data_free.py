@@ -113,17 +113,29 @@ def test_either_excitation_is_raised(excitation, measure):
 
 @drawn_from(st.integers(0, 10_000))
 def test_a_part_of_the_perturbation_is_a_square_of_it_enlarged(seed):
-    rows = torch.arange(32.0).view(1, 32, 1).expand(3, 32, 32)
-    part = enlarged_part(rows, torch.Generator().manual_seed(seed))
-    assert part.shape == (3, 32, 32)
-    assert abs(float(part.mean())) < 1e-5
-    assert float(part.std()) == pytest.approx(1, rel=1e-4)
-    # What rises from row to row still does, and along the rows nothing changes.
-    assert float((part - part[:, :, :1]).abs().max()) < 1e-4
-    rise = part[0, 1:, 0] - part[0, :-1, 0]
-    assert float(rise.min()) > -1e-5
-    # The side is a quarter at least: of 32 rows, at least 8 different ones.
-    assert len(part[0, :, 0].unique()) >= 8
+    rho = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    asked, enlarge = [], module.functional.interpolate
+
+    def note(part, *arguments, **named):
+        asked.append(part)
+        return enlarge(part, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.functional, "interpolate", note)
+        large = enlarged_part(rho, torch.Generator().manual_seed(seed))
+    assert large.shape == (3, 32, 32)
+    assert abs(float(large.mean())) < 1e-5
+    assert float(large.std()) == pytest.approx(1, rel=1e-4)
+    side = asked[0].shape[-1]
+    assert asked[0].shape == (1, 3, side, side)
+    assert 8 <= side <= 32
+    places = [
+        (top, left)
+        for top in range(33 - side)
+        for left in range(33 - side)
+        if torch.equal(rho[:, top : top + side, left : left + side], asked[0][0])
+    ]
+    assert len(places) == 1
 
 
 def test_own_images_are_parts_of_the_perturbation_as_it_is(monkeypatch):

@@ -75,6 +75,7 @@ def test_its_threshold_moves_all_scores():
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": 1.0}, "learning_rate"),
         ({"stride": 3}, "stride"),
+        ({"stride": True}, "stride"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, key):

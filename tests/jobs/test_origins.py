@@ -20,7 +20,7 @@ from uap_lightning.training.watching import LossWatch
 EARLIER = Path("outputs/run/defense")
 START = f"rectifier.training.start={EARLIER}"
 TEACHER = f"rectifier.training.teacher={EARLIER}"
-BOTH = pytest.mark.parametrize("word", [START, TEACHER], ids=["start", "teacher"])
+BOTH = pytest.mark.parametrize(("key", "word"), [("start", START), ("teacher", TEACHER)])
 LATER = Path("outputs/later")
 ONE_STEP = "rectifier.training.steps=1"
 # So small a rate that the weights stay where they begin.
@@ -73,7 +73,7 @@ def test_the_loss_has_to_fall_only_where_it_begins_with_nothing(monkeypatch):
 
 
 @BOTH
-def test_what_the_other_one_was_trained_on_may_not_be_tested_on(word):
+def test_what_the_other_one_was_trained_on_may_not_be_tested_on(key, word):
     train(composed("train", *QUICK_TRAIN))
     before = trained_on(EARLIER)
     mine = own_bank("mine")
@@ -86,7 +86,7 @@ def test_what_the_other_one_was_trained_on_may_not_be_tested_on(word):
 
 
 @BOTH
-def test_a_perturbation_that_the_other_one_was_trained_with_is_not_tested_on(word):
+def test_a_perturbation_that_the_other_one_was_trained_with_is_not_tested_on(key, word):
     own_bank("first", trained=1, tested=2)
     own_bank("second", trained=3, tested=1)
     train(with_bank("first", ONE_STEP))
@@ -99,10 +99,10 @@ def test_a_perturbation_that_the_other_one_was_trained_with_is_not_tested_on(wor
 
 
 @BOTH
-def test_a_photograph_that_the_other_one_was_trained_on_is_not_tested_on(word):
+def test_a_photograph_that_the_other_one_was_trained_on_is_not_tested_on(key, word):
     train(composed("train", *QUICK_TRAIN))
     more = ("data.name=renamed", "data.source.test_share=0.5", ONE_STEP)
-    expected = r"(start|teacher): the defence was trained on \d+ of the 32 test photographs"
+    expected = rf"{key}: the defence was trained on \d+ of the 32 test photographs"
     with pytest.raises(UapError, match=expected):
         train(composed("train", *QUICK_TRAIN, word, *more, output=LATER))
 
@@ -128,22 +128,23 @@ def test_weights_that_fit_and_mean_something_else_are_refused():
 
 
 @BOTH
-def test_a_start_in_the_folder_of_the_run_is_refused_and_stays(word):
+def test_an_origin_in_the_folder_of_the_run_is_refused_and_stays(key, word):
     train(composed("train", *QUICK_TRAIN))
     for more in ((), ("overwrite=true",)):
-        with pytest.raises(UapError, match=r"in the folder of this run .*name=NAME"):
+        with pytest.raises(UapError, match=rf"{key} is .*in the folder of this run .*name=NAME"):
             train(composed("train", *QUICK_TRAIN, word, ONE_STEP, *more))
     assert load_defense(EARLIER)
 
 
 @BOTH
-def test_a_finished_run_sees_that_its_start_was_replaced(word):
+def test_a_finished_run_sees_that_its_origin_was_replaced(key, word):
+    said = {"start": "began with", "teacher": "was taught by"}[key]
     train(composed("train", *QUICK_TRAIN))
     later = composed("train", *QUICK_TRAIN, word, ONE_STEP, output=LATER)
     rate = train(later)
     assert train(later) == rate
     train(composed("train", *QUICK_TRAIN, "rectifier.training.steps=11", "overwrite=true"))
-    with pytest.raises(UapError, match=r"(began with|was taught by) another defence"):
+    with pytest.raises(UapError, match=f"{said} another defence"):
         train(later)
 
 
@@ -157,7 +158,7 @@ def test_a_checkpoint_of_another_start_is_not_gone_on_from():
 
 
 @BOTH
-def test_images_of_another_size_are_begun_with_and_told(word, caplog):
+def test_images_of_another_size_are_begun_with_and_told(key, word, caplog):
     train(composed("train", *QUICK_TRAIN))
     more = ("data.resize=40", "data.crop=40", "bank.min_fooling_ratio=0", ONE_STEP)
     train(composed("train", *QUICK_TRAIN, word, *more, output=LATER))
@@ -228,5 +229,28 @@ def test_a_teacher_that_takes_no_such_images_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("value", [0, 1.5, -1])
 def test_a_share_of_the_teacher_outside_of_its_range_is_refused(value):
-    with pytest.raises(UapError, match=r"distillation is .*at most 1, the teacher's"):
+    with pytest.raises(UapError, match=r"distillation is .*at most 1 \(the teacher's image\)"):
         typed_config("train", *QUICK_TRAIN, f"rectifier.training.distillation={value}")
+
+
+def test_a_teacher_that_the_loss_does_not_look_at_is_refused():
+    weights = ("cross_entropy=1", "reconstruction=0")
+    words = [f"rectifier.training.loss.{weight}" for weight in weights]
+    with pytest.raises(UapError, match=r"teacher is .*cross_entropy alone"):
+        typed_config("train", *QUICK_TRAIN, *words, TEACHER)
+
+
+def test_a_teacher_that_returns_other_images_is_refused(monkeypatch):
+    train(composed("train", *QUICK_TRAIN))
+    forward = ResidualPRN.forward
+    words = [word for word in QUICK_TRAIN if not word.startswith("rectifier")]
+    larger = ("data.resize=40", "data.crop=40", "bank.min_fooling_ratio=0", "rectifier=unet")
+    for wrong in (lambda found: found[..., :32, :32], lambda found: found * torch.nan):
+
+        def other(self, images, wrong=wrong):
+            found = forward(self, images)
+            return found if images.shape[-1] == 32 else wrong(found)
+
+        monkeypatch.setattr(ResidualPRN, "forward", other)
+        with pytest.raises(UapError, match=r"teacher names .* side 40 \(it returns "):
+            train(composed("train", *words, *larger, ONE_STEP, TEACHER, output=LATER))

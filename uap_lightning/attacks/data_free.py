@@ -47,9 +47,12 @@ def data_free(
     (ICCV 2023) does, and x is faint noise with the spectrum of photographs. Both keep the
     perturbation from fooling this very x alone. ``prior="none", depth=1.0`` is GD-UAP.
 
-    What three later attacks propose can be chosen instead: ``excitation="ratio"`` is the loss of
-    TRM-UAP, ``prior="own"`` the images of PSP-UAP (CVPR 2025), and ``hardening`` the inner attack
-    of AT-UAP (AAAI 2022). How many unseen photographs each fools stands in docs/benchmarks.md.
+    What three later attacks propose can be chosen instead, each by itself and without the rest of
+    these attacks: ``excitation="ratio"`` raises what TRM-UAP raises (which takes convolutions alone
+    and has a depth for either part), ``prior="own"`` excites parts of rho as PSP-UAP does (CVPR
+    2025, which mixes them with noise, weighs and transforms them), and ``hardening`` changes the
+    images first, as the inner problem of AT-UAP does (AAAI 2022). How many photographs each fools
+    stands in docs/benchmarks.md.
 
     Args:
         network: the target network.
@@ -101,14 +104,14 @@ def data_free(
         return -excite(network, (background + rho).clamp(0, 255), depth).mean()
 
     def on_drawn(rho: Tensor, numbers: list[int]) -> Tensor:
-        drawn = [_draw(prior, rho, contrast, generator) for _ in range(batch_size)]
+        count = 1 if prior == "none" else batch_size  # all alike
+        drawn = [_draw(prior, rho, contrast, generator) for _ in range(count)]
         background = torch.stack(drawn).to(device)
         fixed = rho.detach()
         for _ in range(hardening):
             at = background.requires_grad_()
             uphill = gradient_of(quietness(fixed, at), at)
-            moved = [norm.eps / hardening * norm.steepest(one) for one in uphill]
-            background = (at + torch.stack(moved)).detach()
+            background = (at + norm.eps / hardening * norm.steepest(uphill)).detach()
         return quietness(rho, background)
 
     rho = descend(

@@ -31,9 +31,9 @@ def received_length(network: TargetNetwork, images: Tensor, depth: float) -> Ten
 def positive_ratio(network: TargetNetwork, images: Tensor, depth: float) -> Tensor:
     """Of each image, sum_i log(||a_i^+||_2 / ||a_i^-||_2) of what layer i returns, a_i.
 
-    a^+ holds its values above 0 and a^- those below: the first raises what a ReLU passes on, the
-    second lowers what it takes away (TRM-UAP, ICCV 2023). Arguments as of
-    :func:`received_length`.
+    a^+ holds its values above 0 and a^- those below, of which a ReLU behind it passes on the first
+    alone (after TRM-UAP, ICCV 2023). Where a normalisation lies between the two, a_i is what comes
+    before it. Arguments as of :func:`received_length`.
     """
     with returned_activations(network) as activations:
         network(images)

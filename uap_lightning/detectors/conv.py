@@ -25,8 +25,8 @@ class ConvDetector(nn.Module):
         width: maps of the first convolution, 1-64; the others have twice as many.
         epochs: passes over the images it is fitted on.
         learning_rate: of Adam, falling along a cosine.
-        stride: of the third convolution, 1 or 2: with 2 it looks at a fourth of the places, which
-            takes a third less time and hardly moves a mean over places.
+        stride: of the third convolution, 1 or 2: with 2 it looks at a fourth of the places, for
+            little more than half of the arithmetic.
 
     Raises:
         UapError: a setting is out of its range.
@@ -45,7 +45,7 @@ class ConvDetector(nn.Module):
                 f"detector has epochs {epochs!r} and learning_rate {learning_rate!r}: expected at "
                 "least 1 epoch, and a rate above 0 and below 1."
             )
-        if stride not in (1, 2):
+        if type(stride) is not int or stride not in (1, 2):
             raise UapError(f"detector.stride is {stride!r}: expected 1 or 2.")
         self.epochs = epochs
         self.learning_rate = learning_rate

@@ -68,7 +68,7 @@ def read_origins(cfg: TrainConfig, rectifier: nn.Module, data: Collection) -> li
         if origin.key == "start":
             _begin(cfg, rectifier, origin.defense)
         else:
-            _try(cfg, origin.defense, data.crop)
+            _check_teacher(cfg, origin.defense, data.crop)
     return origins
 
 
@@ -169,12 +169,15 @@ def _begin(cfg: TrainConfig, rectifier: nn.Module, defense: Defense) -> None:
     rectifier.load_state_dict(defense.rectifier.state_dict())
 
 
-def _try(cfg: TrainConfig, defense: Defense, size: int) -> None:
+def _check_teacher(cfg: TrainConfig, defense: Defense, size: int) -> None:
     """Refuse a teacher that does not take images of this size."""
+    images = torch.full((1, 3, size, size), 127.0)
     try:
         with torch.no_grad():
-            defense.rectifier(torch.full((1, 3, size, size), 127.0))
-    except (RuntimeError, ValueError) as error:
+            taught = defense.rectifier(images)
+        if taught.shape != images.shape or not taught.isfinite().all():
+            raise ValueError(f"it returns {tuple(taught.shape)}, or values that are not finite")
+    except (RuntimeError, ValueError, TypeError) as error:
         raise UapError(
             f"rectifier.training.teacher names {_folders(cfg)['teacher']}, whose rectifier does "
             f"not take images of side {size} ({' '.join(str(error).split())}): expected one that "

@@ -119,8 +119,14 @@ class TrainingConfig:
         if not 0 < self.distillation <= 1:
             raise UapError(
                 f"rectifier.training.distillation is {self.distillation}: expected a number above "
-                "0, the clean image, and at most 1, the teacher's; for the clean one alone set "
-                "rectifier.training.teacher=null."
+                "0 (the clean image) and at most 1 (the teacher's image); for the clean image "
+                "alone set rectifier.training.teacher=null."
+            )
+        if self.teacher is not None and self.loss.total() == self.loss.cross_entropy:
+            raise UapError(
+                f"rectifier.training.teacher is {self.teacher} and loss has cross_entropy alone, "
+                "which asks for a class and for no image: expected reconstruction, features or "
+                "matching above 0, or teacher=null."
             )
         if self.recolour and self.loss.cross_entropy:
             raise UapError(

@@ -48,7 +48,7 @@ given the rectified image. After Akhtar, Liu and Mian, CVPR 2018.
 | Images | {known["data"]}, RGB, {size} x {size} pixels, values 0-255 |
 | Perturbations | {known["train_norm"]}, eps {condition["eps"]:g} (pixel units at this size), \
 {for_markdown(_crafted(result))} |
-| Rectifier, detector | {known["rectifier"]}, {known["detector"]} |{_begun(condition)}
+| Rectifier, detector | {known["rectifier"]}, {known["detector"]} |{_origins(condition)}
 | Seed | {known["seed"]} |
 | Made with | {for_markdown(made_with)} |
 
@@ -90,7 +90,7 @@ classifies a folder.
 """
 
 
-def _begun(condition: Mapping[str, object]) -> str:
+def _origins(condition: Mapping[str, object]) -> str:
     """Rows of the table where the training built on another one."""
     said = {"start": "Began with", "teacher": "Taught by"}
     return "".join(

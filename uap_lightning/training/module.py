@@ -56,7 +56,8 @@ class RectifierModule(LightningModule):
         matched: further networks whose answers or early layers are matched, on the network's
             device.
         teacher: a larger rectifier, frozen, whose images are learned; not part of the checkpoint.
-        distillation: where between the clean image (0) and the teacher's (1) the aim lies.
+        distillation: where between the clean image (0) and the teacher's (1) the aim of a taught
+            training lies; validation compares with the clean image.
         optimizer: builds the optimizer from the rectifier's parameters; None where nothing is
             trained, only tested.
         scheduler: builds the learning-rate schedule, stepped after each batch; None keeps the
@@ -77,7 +78,7 @@ class RectifierModule(LightningModule):
         early: Sequence[list[nn.Module]] = (),
         matched: Sequence[TargetNetwork] = (),
         teacher: nn.Module | None = None,
-        distillation: float = 0.0,
+        distillation: float = 0.5,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
     ) -> None:
@@ -144,7 +145,7 @@ class RectifierModule(LightningModule):
 
         Args:
             rectified: N x 3 x H x W.
-            clean: the same images, clean, or another aim.
+            clean: the same images, clean, or what :meth:`aim` gives.
             prediction: their classes, N.
             answering: networks whose mean divergence joins, if any; None for all of them.
             turn: number of the network whose early layers are compared, the target network's is 0.
