@@ -73,7 +73,9 @@ def cell(arguments: argparse.Namespace) -> dict[str, float]:
         import onnxruntime
 
         providers = ["CUDAExecutionProvider" if cuda else "CPUExecutionProvider"]
-        session = onnxruntime.InferenceSession(arguments.file, providers=providers)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()  # as many as PyTorch has
+        session = onnxruntime.InferenceSession(arguments.file, options, providers=providers)
         return measure(
             lambda: session.run(None, {"images": images}), batch, arguments.rounds, cuda=False
         )

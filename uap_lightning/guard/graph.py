@@ -37,7 +37,9 @@ class GuardGraph(nn.Module):
         seen = self.guard.judge(images.float())
         if not images.is_floating_point():
             return seen.logits, seen.score, seen.perturbed, seen.rectified
-        invalid = ~((images >= 0) & (images <= 255)).flatten(1).all(1)
+        # A sum, because a runtime's smallest and largest of values may pass over NaN.
+        beyond = torch.linalg.vector_norm(images - images.clamp(0, 255), 1, (1, 2, 3))
+        invalid = ~(beyond == 0)
         logits = torch.where(invalid[:, None], torch.nan, seen.logits)
         score = torch.where(invalid, torch.nan, seen.score)
         return logits, score, seen.perturbed | invalid, seen.rectified
