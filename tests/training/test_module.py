@@ -34,7 +34,6 @@ def module_of(
     reconstruction=0.0,
     matching=0.0,
     scheduler=None,
-    teacher=None,
 ):
     return RectifierModule(
         network,
@@ -43,7 +42,6 @@ def module_of(
         cross_entropy=cross_entropy,
         reconstruction=reconstruction,
         matching=matching,
-        teacher=teacher,
         optimizer=partial(torch.optim.Adam, lr=1e-3),
         scheduler=scheduler,
         condition={"train_network": "tiny", "train_norm": "linf"},
@@ -70,57 +68,6 @@ def test_the_loss_is_equation_2_plus_reconstruction(network, images, monkeypatch
         expected += 2.0 * (math.log(sum(math.exp(v) for v in row)) - float(row[label])) / 6
     expected += 0.5 * math.sqrt((8 / 10) ** 2 + 0.01)
     assert float(module.training_step(batch, 0)) == pytest.approx(expected, rel=1e-4)
-
-
-class Whiten(torch.nn.Module):
-    """A teacher with batch norm, which would count what it sees if it were trained."""
-
-    def __init__(self):
-        super().__init__()
-        self.normal = torch.nn.BatchNorm2d(3)
-
-    def forward(self, x):
-        return 100 + 10 * self.normal(x / 100)
-
-
-def test_with_a_teacher_the_aim_lies_halfway_for_all_but_the_cross_entropy(
-    network, images, monkeypatch
-):
-    clean = images.take(range(6)).float()
-    given, prediction = (clean + 3).clamp(0, 255), torch.tensor([0, 1, 2, 3, 4, 5])
-    teacher = Whiten().eval().requires_grad_(False)
-    batch = {"image": clean, "input": given, "prediction": prediction}
-    halfway = (clean + teacher(given)) / 2
-    weights = {"cross_entropy": 2.0, "reconstruction": 0.5, "matching": 3.0}
-    taught = module_of(network, Shift(), teacher=teacher, **weights)
-    alone = module_of(network, Shift(), **weights)
-    for module in (taught, alone):
-        monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
-    rectified = given + 5
-    error = (rectified - halfway).double() / 10
-    expected = 0.5 * float((error.square() + 0.01).sqrt().mean())
-    aim, answer = network(halfway).softmax(1).double(), network(rectified).softmax(1).double()
-    expected += 3.0 * float((aim * (aim.log() - answer.log())).sum(1).mean())
-    expected -= 2.0 * float(answer.log()[torch.arange(6), prediction].mean())
-    assert float(taught.training_step(batch, 0)) == pytest.approx(expected, rel=1e-3)
-    assert float(alone.training_step(batch, 0)) != pytest.approx(expected, rel=1e-2)
-
-
-def test_a_teacher_stays_as_it_is_and_out_of_the_checkpoint(network, images, tmp_path):
-    teacher = Whiten().eval().requires_grad_(False)
-    before = copy.deepcopy(teacher.state_dict())
-    module = module_of(network, reconstruction=1.0, cross_entropy=0.0, teacher=teacher)
-    clean = images.take(range(6)).float()
-    batch = {"image": clean, "input": clean + 3, "prediction": torch.zeros(6, dtype=torch.long)}
-    trainer = Trainer(
-        max_steps=3, logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
-    trainer.fit(module, DataLoader([batch] * 3, batch_size=None))
-    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
-    trainer.save_checkpoint(tmp_path / "kept.ckpt")
-    kept = torch.load(tmp_path / "kept.ckpt", weights_only=True)["state_dict"]
-    assert kept
-    assert not [key for key in kept if key.startswith("teacher")]
 
 
 def test_matching_is_the_divergence_from_the_answer_on_the_clean_image(network, images):

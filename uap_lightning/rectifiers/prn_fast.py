@@ -20,7 +20,7 @@ class InvertedBlock(nn.Module):
     """Adds to its input what a 1 x 1, a depthwise 3 x 3 and a 1 x 1 convolution make of it.
 
     The inverted residual of MobileNet v2 (CVPR 2018). Three of these have two fifths of the
-    arithmetic of two :class:`~uap_lightning.rectifiers.prn_residual.Block` and restore as much.
+    arithmetic of two :class:`~uap_lightning.rectifiers.prn_residual.Block`.
 
     Args:
         width: maps of its input.
